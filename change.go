@@ -1,0 +1,153 @@
+package bankfeed
+
+import "time"
+
+// Change is a decision: what becomes different, and the facts that follow. The
+// store persists one Change as one transaction, state and events together, or
+// not at all. Whoever decides builds it with plain functions and without a
+// database; nil and empty parts stay as they are.
+type Change struct {
+	Tenant TenantID
+	User   UserID
+
+	// Fence, when set, must still hold, else nothing is written and the
+	// commit fails with ErrFenced: another node has taken the work over.
+	Fence *Fence
+	// Work to make ready, or to end, with this change.
+	Ready []WorkItem
+	Ended []WorkItem
+
+	NewConnection *Connection
+	Connection    *Connection // compare-and-set on Version
+	NewSession    *Session
+	Session       *Session  // compare-and-set on Version
+	Consents      []Consent // inserted when Version is 0, else compare-and-set
+	Accounts      []Account // inserted or replaced whole
+	Transactions  TransactionChanges
+	Progress      []Progress
+	Accesses      []QuotaUse
+	Links         []Link // inserted or replaced whole
+	Requests      []Request
+
+	Events []Draft
+}
+
+// TransactionChanges are the rows that one page of a listing touches.
+type TransactionChanges struct {
+	Insert []TransactionRow
+	Update []TransactionRow
+	Delete []TransactionID
+	// Rekey gives stored rows another identity without any other change.
+	Rekey []TransactionRow
+}
+
+// TransactionRow is a transaction with what identifies it inside its account.
+type TransactionRow struct {
+	Transaction
+	Identity
+}
+
+// Identity is how a stored transaction is recognised when its bank lists it
+// again.
+type Identity struct {
+	Key         uint64 // of the identity: the bank's id, or fingerprint and occurrence
+	Fingerprint uint64 // of the content that a bank does not change
+	Content     uint64 // of everything that makes an update when it differs
+}
+
+// Draft is an event before it has a position.
+type Draft struct {
+	Type       EventType
+	At         time.Time
+	Connection ConnectionID
+	Account    AccountID
+	Session    SessionID
+	Snapshot   *Snapshot
+}
+
+// QuotaUse is one unattended access, written down before the call is made.
+type QuotaUse struct {
+	Consent ConsentID
+	Account AccountID // 0 for the account list
+	Kind    AccessKind
+	At      time.Time
+}
+
+// AccessKind is what a bank counts unattended accesses for.
+type AccessKind string
+
+// Kinds of access.
+const (
+	AccessAccounts     AccessKind = "accounts"
+	AccessBalances     AccessKind = "balances"
+	AccessTransactions AccessKind = "transactions"
+)
+
+// Request is one API call that started synchronization.
+type Request struct {
+	ID         RequestID
+	User       UserID
+	ExternalID string
+	Sessions   []SessionID
+	CreatedAt  time.Time
+	EndedAt    *time.Time
+}
+
+// Link is a way back for a PSU's browser: the hub's own start page for one
+// channel of a session, and the state parameter that returns from the bank.
+type Link struct {
+	// Token is the hash of the secret in the start page's URL.
+	Token []byte
+	// State is the hash of the state parameter that is on its way through the
+	// bank; empty before the redirect and after the return, so that each
+	// value works once.
+	State       []byte
+	User        UserID
+	Connection  ConnectionID
+	Session     SessionID
+	Mode        Mode
+	Consent     ConsentID
+	RedirectURL string // where the client wants its user back
+	// Credentials wait here, sealed, for the PSU's browser to bring its
+	// address (10 minutes at most).
+	Credentials Secret
+	CreatedAt   time.Time
+	ExpiresAt   time.Time
+	EndedAt     *time.Time
+}
+
+// WorkKind is a kind of work that nodes claim.
+type WorkKind string
+
+// Kinds of work.
+const WorkSession WorkKind = "session"
+
+// WorkItem is a piece of work that one node at a time may do.
+type WorkItem struct {
+	Tenant   TenantID
+	Kind     WorkKind
+	ID       int64
+	Group    string // capped together: a provider, a target
+	Attended bool   // goes first
+	ReadyAt  time.Time
+}
+
+// Fence proves that a node still owns the work it claimed.
+type Fence struct {
+	Kind   WorkKind
+	Tenant TenantID
+	ID     int64
+	Number int64
+}
+
+// Errors of a commit.
+var (
+	// ErrFenced: another node has taken over; stop without writing anything.
+	ErrFenced = &Error{Kind: Conflict, Text: "another node has taken this work over"}
+	// ErrConflict: somebody changed the same rows; read again and decide again.
+	ErrConflict = &Error{Kind: Conflict, Text: "changed by another request at the same time"}
+	// ErrBusy: the connection has an open session already.
+	ErrBusy = &Error{Kind: Conflict, Text: "a session of this connection is already running"}
+	// ErrErased: the user is being erased.
+	ErrErased = &Error{Kind: NotFound, Text: "unknown resource"}
+)
