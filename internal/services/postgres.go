@@ -1,0 +1,292 @@
+package services
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// PostgresEnv names a PostgreSQL server for tests and bench, as a postgres:// URL whose role may create databases.
+const PostgresEnv = "BANKFEED_TEST_DATABASE_URL"
+
+// PostgresServer is a PostgreSQL server that answers.
+type PostgresServer struct {
+	URL     string // of an administrative database, with a role that may create others; holds the password
+	Source  string // where it was found, to be shown: "environment", "listening on 127.0.0.1:5432", "started /usr/lib/…", "docker postgres:17"
+	Version string // as the server states it: "15.20 (Debian 15.20-0+deb12u1)"
+	stop    func() error
+}
+
+// Postgres finds or starts a PostgreSQL server. The caller stops it.
+func Postgres(ctx context.Context) (*PostgresServer, error) {
+	if named := os.Getenv(PostgresEnv); named != "" {
+		s, err := openPostgres(ctx, named, "environment")
+		if err != nil {
+			return nil, fmt.Errorf("PostgreSQL of %s: %w", PostgresEnv, err)
+		}
+		return s, nil
+	}
+	s, errListening := openPostgres(ctx, "postgres://postgres@127.0.0.1:5432/postgres?sslmode=disable", "listening on 127.0.0.1:5432")
+	if errListening == nil {
+		return s, nil
+	}
+	p, errInstalled := PrivatePostgres(ctx, PostgresOptions{})
+	if errInstalled == nil {
+		return &p.PostgresServer, nil
+	}
+	s, errDocker := dockerPostgres(ctx)
+	if errDocker == nil {
+		return s, nil
+	}
+	return nil, fmt.Errorf("PostgreSQL %w: %s is not set; %w; %w; %w", ErrNotFound, PostgresEnv, errListening, errInstalled, errDocker)
+}
+
+func openPostgres(ctx context.Context, dsn, source string) (*PostgresServer, error) {
+	s := &PostgresServer{URL: dsn, Source: source}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	err := s.exec(ctx, func(c *pgx.Conn) error {
+		s.Version = c.PgConn().ParameterStatus("server_version")
+		var may bool
+		if err := c.QueryRow(ctx, "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user").Scan(&may); err != nil {
+			return err
+		}
+		if !may {
+			return errors.New("its role may not create databases")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// exec runs f on a connection of its own to the administrative database.
+func (s *PostgresServer) exec(ctx context.Context, f func(*pgx.Conn) error) error {
+	c, err := pgx.Connect(ctx, s.URL)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	return f(c)
+}
+
+// Stop ends a server that was started for us, with its data. It leaves a server that was only found alone.
+func (s *PostgresServer) Stop() error {
+	if s.stop == nil {
+		return nil
+	}
+	return s.stop()
+}
+
+// CreateDatabase makes an empty UTF-8 database named prefix_<random> and returns its URL. The prefix says what it is for
+// (bankfeed_test, bankfeed_bench). drop ends the connections to it and removes it; it works after ctx has ended.
+func (s *PostgresServer) CreateDatabase(ctx context.Context, prefix string) (dsn string, drop func() error, err error) {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return "", nil, errors.New("the server's URL cannot be parsed") // url's own error would print the password
+	}
+	if u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return "", nil, errors.New("the server's address is not a postgres:// URL")
+	}
+	name := prefix + "_" + randomHex(8)
+	quoted := pgx.Identifier{name}.Sanitize()
+	err = s.exec(ctx, func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, "CREATE DATABASE "+quoted+" TEMPLATE template0 ENCODING 'UTF8'")
+		return err
+	})
+	if err != nil {
+		return "", nil, fmt.Errorf("create database %s: %w", name, err)
+	}
+	u.Path = "/" + name
+	drop = func() error {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		err := s.exec(ctx, func(c *pgx.Conn) error {
+			_, err := c.Exec(ctx, "DROP DATABASE IF EXISTS "+quoted+" WITH (FORCE)")
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("drop database %s: %w", name, err)
+		}
+		return nil
+	}
+	return u.String(), drop, nil
+}
+
+// PostgresOptions shape a private PostgreSQL server.
+type PostgresOptions struct {
+	// NoSync lets commits return before they are on disk: faster, and enough where a crash of the machine is not at issue.
+	NoSync bool
+	// Settings are further server parameters, as in postgresql.conf.
+	Settings map[string]string
+}
+
+// PostgresInstance is a private PostgreSQL server that can be stopped, killed and started again on the same data and port.
+type PostgresInstance struct {
+	PostgresServer
+	postgres string   // the server program
+	args     []string // and its arguments
+	as       owner
+	dir      string
+	p        *process
+}
+
+// PrivatePostgres starts a PostgreSQL server from the installed binaries, in a temporary directory and on a free port of
+// 127.0.0.1, whatever else is listening. The error is ErrNotFound when none is installed.
+func PrivatePostgres(ctx context.Context, o PostgresOptions) (_ *PostgresInstance, err error) {
+	initdb, err := postgresBinary("initdb")
+	if err != nil {
+		return nil, err
+	}
+	s := &PostgresInstance{postgres: filepath.Join(filepath.Dir(initdb), "postgres")}
+	if s.as, err = unprivileged("postgres", "nobody"); err != nil {
+		return nil, fmt.Errorf("private PostgreSQL: %w", err)
+	}
+	if s.dir, err = os.MkdirTemp("", "bankfeed-postgres-"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("private PostgreSQL: %w", err), s.Stop())
+		}
+	}()
+	s.stop = s.remove
+	s.Source = "started " + s.postgres
+	password := randomHex(16)
+	if err := s.initialise(ctx, initdb, password); err != nil {
+		return nil, err
+	}
+	for attempt := 0; ; attempt++ {
+		port, err := freePort(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.URL = fmt.Sprintf("postgres://postgres:%s@%s/postgres?sslmode=disable", password, loopback(port))
+		s.args = postgresArgs(filepath.Join(s.dir, "data"), port, o)
+		if err = s.Start(ctx); err == nil {
+			return s, nil
+		}
+		if attempt == 2 || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+}
+
+// postgresBinary finds a program of PostgreSQL: on the PATH, else where Debian and its kin keep them.
+func postgresBinary(name string) (string, error) {
+	if path, err := exec.LookPath(name); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			return path, nil
+		}
+	}
+	if path, ok := findBinary("/usr/lib/postgresql/*/bin/"+name, "/usr/pgsql-*/bin/"+name, "/usr/local/pgsql/bin/"+name); ok {
+		return path, nil
+	}
+	return "", fmt.Errorf("installed PostgreSQL (%s) %w", name, ErrNotFound)
+}
+
+func (s *PostgresInstance) initialise(ctx context.Context, initdb, password string) error {
+	pwfile := filepath.Join(s.dir, "password")
+	if err := os.WriteFile(pwfile, []byte(password+"\n"), 0o600); err != nil {
+		return err
+	}
+	if err := errors.Join(s.as.give(s.dir), s.as.give(pwfile)); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, initdb, "--pgdata="+filepath.Join(s.dir, "data"), "--username=postgres", "--pwfile="+pwfile,
+		"--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync")
+	cmd.Dir = s.dir
+	if err := detach(cmd, s.as); err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	return os.Remove(pwfile)
+}
+
+func postgresArgs(data string, port int, o PostgresOptions) []string {
+	settings := map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"port":                    strconv.Itoa(port),
+		"unix_socket_directories": "", // the default directory belongs to the system's own server
+		"max_connections":         "300",
+		"logging_collector":       "off", // so that its log is the output of the process
+	}
+	if o.NoSync {
+		settings["fsync"], settings["synchronous_commit"], settings["full_page_writes"] = "off", "off", "off"
+	}
+	for name, value := range o.Settings {
+		settings[name] = value
+	}
+	args := []string{"-D", data}
+	for name, value := range settings {
+		args = append(args, "-c", name+"="+value)
+	}
+	return args
+}
+
+// Start starts the server, also again after Stop-less ends such as Kill and Shutdown, and returns once it answers.
+func (s *PostgresInstance) Start(ctx context.Context) error {
+	if s.p.running() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("no answer within %s", startPatience))
+	defer cancel()
+	p, err := startProcess(ctx, s.as, s.dir, filepath.Join(s.dir, "log"), nil, s.postgres, s.args...)
+	if err != nil {
+		return err
+	}
+	s.p = p
+	// SIGQUIT ends the server without a shutdown checkpoint: nobody will read the data again.
+	p.guard, err = newGuard(ctx, `kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`, strconv.Itoa(p.cmd.Process.Pid), s.dir)
+	if err != nil {
+		return errors.Join(err, s.Kill())
+	}
+	for {
+		found, err := openPostgres(ctx, s.URL, s.Source)
+		if err == nil {
+			s.Version = found.Version
+			return nil
+		}
+		if !p.running() {
+			p.guard.dismiss()
+			return fmt.Errorf("the server ended: %s", p.lastWords())
+		}
+		if cause := pause(ctx); cause != nil {
+			return errors.Join(fmt.Errorf("%w: %w: %s", cause, err, p.lastWords()), s.Kill())
+		}
+	}
+}
+
+// Shutdown ends the server in good order, cutting open connections, and keeps its data for the next Start.
+func (s *PostgresInstance) Shutdown() error {
+	return s.halt(func() error { return s.p.end(fastShutdown, 30*time.Second) })
+}
+
+// Kill ends the server at once, as `kill -9` does, and keeps its data for the next Start.
+func (s *PostgresInstance) Kill() error { return s.halt(s.p.kill) }
+
+func (s *PostgresInstance) halt(end func() error) error {
+	if s.p == nil {
+		return nil
+	}
+	err := end()
+	s.p.guard.dismiss()
+	s.p = nil
+	return err
+}
+
+func (s *PostgresInstance) remove() error {
+	return errors.Join(s.Kill(), os.RemoveAll(s.dir))
+}

@@ -1,0 +1,80 @@
+package services_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/bankfeed/bankfeed/internal/services"
+	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+)
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+func TestPostgresDatabaseIsMadeAndDropped(t *testing.T) {
+	admin := servicetest.PrivatePostgres(t, services.PostgresOptions{NoSync: true})
+	url, drop, err := admin.CreateDatabase(t.Context(), "bankfeed_test")
+	require.NoError(t, err)
+
+	c := connect(t, url)
+	var name, encoding string
+	require.NoError(t, c.QueryRow(t.Context(), "SELECT current_database(), current_setting('server_encoding')").Scan(&name, &encoding))
+	require.Truef(t, strings.HasPrefix(name, "bankfeed_test_"), "name %q", name)
+	require.Equal(t, "UTF8", encoding)
+
+	require.NoError(t, drop(), "a connection that is still open must not keep the database")
+	var left int
+	require.NoError(t, connect(t, admin.URL).QueryRow(t.Context(), "SELECT count(*) FROM pg_database WHERE datname = $1", name).Scan(&left))
+	require.Zero(t, left)
+}
+
+func TestPrivatePostgresKeepsCommitsOverKill(t *testing.T) {
+	server := servicetest.PrivatePostgres(t, services.PostgresOptions{Settings: map[string]string{"work_mem": "7MB"}})
+	require.NotEmpty(t, server.Version)
+	require.True(t, strings.HasPrefix(server.Source, "started /"), server.Source)
+
+	c := connect(t, server.URL)
+	var memory, fsync string
+	require.NoError(t, c.QueryRow(t.Context(), "SELECT current_setting('work_mem'), current_setting('fsync')").Scan(&memory, &fsync))
+	require.Equal(t, "7MB", memory)
+	require.Equal(t, "on", fsync)
+	_, err := c.Exec(t.Context(), "CREATE TABLE kept (n int); INSERT INTO kept VALUES (42)")
+	require.NoError(t, err)
+
+	for name, end := range map[string]func() error{"kill": server.Kill, "shutdown": server.Shutdown} {
+		require.NoError(t, end(), name)
+		_, err = pgx.Connect(t.Context(), server.URL)
+		require.Error(t, err, "after %s nobody answers", name)
+		require.NoError(t, server.Start(t.Context()), name)
+		var n int
+		require.NoError(t, connect(t, server.URL).QueryRow(t.Context(), "SELECT n FROM kept").Scan(&n), name)
+		require.Equal(t, 42, n)
+	}
+}
+
+func TestNamedPostgresThatIsDownIsAnError(t *testing.T) {
+	t.Setenv(services.PostgresEnv, "postgres://someone:hunter2@127.0.0.1:1/x?connect_timeout=2")
+	_, err := services.Postgres(t.Context())
+	require.Error(t, err)
+	require.False(t, errors.Is(err, services.ErrNotFound), "a server that is named and down must fail, not skip")
+	require.NotContains(t, err.Error(), "hunter2")
+}
+
+func TestPrivatePostgresTellsWhyItDidNotStart(t *testing.T) {
+	servicetest.PrivatePostgres(t, services.PostgresOptions{NoSync: true}) // or else NOT RUN
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err := services.PrivatePostgres(ctx, services.PostgresOptions{Settings: map[string]string{"no_such_setting": "1"}})
+	require.ErrorContains(t, err, "no_such_setting")
+}

@@ -1,0 +1,98 @@
+// Package servicetest gives tests the real services they run on. A test whose service is missing is skipped with a text that
+// begins with "NOT RUN: ", which the test runner lists at the end.
+package servicetest
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/bankfeed/bankfeed/internal/services"
+)
+
+const (
+	notRun = "NOT RUN: "
+	bulk   = "BULK: runs without -race"
+
+	specEnv = "BANKFEED_SPEC_DIR"
+
+	// patience covers the start of a server, or the pull of an image, on a busy machine.
+	patience = 5 * time.Minute
+)
+
+// The servers are looked for once per test binary. One that had to be started ends with the binary.
+var postgres = sync.OnceValues(func() (*services.PostgresServer, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return services.Postgres(ctx)
+})
+
+// PostgresURL makes an empty PostgreSQL database for this test and returns its URL. It is dropped when the test ends,
+// whoever is still connected.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	server, err := postgres()
+	need(t, "PostgreSQL", err)
+	url, drop, err := server.CreateDatabase(context.Background(), "bankfeed_test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := drop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return url
+}
+
+// PrivatePostgres starts a PostgreSQL server for this test alone, which it may kill and start again.
+func PrivatePostgres(t testing.TB, o services.PostgresOptions) *services.PostgresInstance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	server, err := services.PrivatePostgres(ctx, o)
+	need(t, "private PostgreSQL", err)
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// SpecDir returns the directory of other people's test data: recordings of banks, the Berlin Group's OpenAPI file, statement
+// samples. They are not ours to ship, so the environment names them.
+func SpecDir(t testing.TB) string {
+	t.Helper()
+	dir, set := os.LookupEnv(specEnv)
+	if !set || dir == "" {
+		t.Skip(notRun + specEnv + " is not set")
+	}
+	if _, err := os.ReadDir(dir); err != nil {
+		t.Fatalf("%s: %v", specEnv, err)
+	}
+	return dir
+}
+
+// Bulk marks a test of 100,000 rows or more. It is named TestBulk…, and the race detector, which would make it take minutes, skips
+// it: the test runner runs those tests a second time without it.
+func Bulk(t testing.TB) {
+	t.Helper()
+	if RaceEnabled {
+		t.Skip(bulk)
+	}
+}
+
+// need skips the test when the service is missing and fails it when the service is there and broken.
+func need(t testing.TB, service string, err error) {
+	t.Helper()
+	if errors.Is(err, services.ErrNotFound) {
+		t.Skip(notRun + service + ": " + err.Error())
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", service, err)
+	}
+}
