@@ -37,8 +37,6 @@ type TransactionChanges struct {
 	Insert []TransactionRow
 	Update []TransactionRow
 	Delete []TransactionID
-	// Rekey gives stored rows another identity without any other change.
-	Rekey []TransactionRow
 }
 
 // TransactionRow is a transaction with what identifies it inside its account.

@@ -37,9 +37,7 @@ type Transaction struct {
 	BalanceAfter *Money     `json:"balance_after,omitempty"`
 	Exchange     []Exchange `json:"exchange,omitempty"`
 
-	// PendingID names the pending transaction that this booked one replaced.
-	PendingID TransactionID `json:"pending_id,omitempty"`
-	CreatedAt time.Time     `json:"created_at"` // when the hub first stored it
+	CreatedAt time.Time `json:"created_at"` // when the hub first stored it
 
 	Account AccountID       `json:"-"`
 	User    UserID          `json:"-"`
