@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"os/exec"
@@ -132,13 +133,10 @@ type PostgresOptions struct {
 }
 
 // PostgresInstance is a private PostgreSQL server that can be stopped, killed and started again on the same data and port.
+// Stop ends it with its data.
 type PostgresInstance struct {
 	PostgresServer
-	postgres string   // the server program
-	args     []string // and its arguments
-	as       owner
-	dir      string
-	p        *process
+	instance
 }
 
 // PrivatePostgres starts a PostgreSQL server from the installed binaries, in a temporary directory and on a free port of
@@ -148,25 +146,33 @@ func PrivatePostgres(ctx context.Context, o PostgresOptions) (_ *PostgresInstanc
 	if err != nil {
 		return nil, err
 	}
-	s := &PostgresInstance{postgres: filepath.Join(filepath.Dir(initdb), "postgres")}
-	if s.as, err = unprivileged("postgres", "nobody"); err != nil {
+	s := &PostgresInstance{}
+	if s.instance, err = newInstance("postgres", "postgres", "nobody"); err != nil {
 		return nil, fmt.Errorf("private PostgreSQL: %w", err)
-	}
-	if s.dir, err = os.MkdirTemp("", "bankfeed-postgres-"); err != nil {
-		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("private PostgreSQL: %w", err), s.Stop())
+			err = errors.Join(fmt.Errorf("private PostgreSQL: %w", err), s.remove())
 		}
 	}()
 	s.stop = s.remove
-	s.Source = "started " + s.postgres
+	s.program = filepath.Join(filepath.Dir(initdb), "postgres")
+	s.Source = "started " + s.program
+	s.orderly = fastShutdown
+	// SIGQUIT ends the server and its children without a shutdown checkpoint: nobody will read the data again.
+	s.cleanup = `kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`
+	s.answers = func(ctx context.Context) error {
+		found, err := openPostgres(ctx, s.URL, s.Source)
+		if err == nil {
+			s.Version = found.Version
+		}
+		return err
+	}
 	password := randomHex(16)
 	if err := s.initialise(ctx, initdb, password); err != nil {
 		return nil, err
 	}
-	for attempt := 0; ; attempt++ {
+	for attempt := 1; ; attempt++ {
 		port, err := freePort(ctx)
 		if err != nil {
 			return nil, err
@@ -176,7 +182,7 @@ func PrivatePostgres(ctx context.Context, o PostgresOptions) (_ *PostgresInstanc
 		if err = s.Start(ctx); err == nil {
 			return s, nil
 		}
-		if attempt == 2 || ctx.Err() != nil {
+		if attempt == startAttempts || ctx.Err() != nil {
 			return nil, err
 		}
 	}
@@ -196,11 +202,8 @@ func postgresBinary(name string) (string, error) {
 }
 
 func (s *PostgresInstance) initialise(ctx context.Context, initdb, password string) error {
-	pwfile := filepath.Join(s.dir, "password")
-	if err := os.WriteFile(pwfile, []byte(password+"\n"), 0o600); err != nil {
-		return err
-	}
-	if err := errors.Join(s.as.give(s.dir), s.as.give(pwfile)); err != nil {
+	pwfile, err := s.writeFile("password", password+"\n")
+	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, initdb, "--pgdata="+filepath.Join(s.dir, "data"), "--username=postgres", "--pwfile="+pwfile,
@@ -226,67 +229,10 @@ func postgresArgs(data string, port int, o PostgresOptions) []string {
 	if o.NoSync {
 		settings["fsync"], settings["synchronous_commit"], settings["full_page_writes"] = "off", "off", "off"
 	}
-	for name, value := range o.Settings {
-		settings[name] = value
-	}
+	maps.Copy(settings, o.Settings)
 	args := []string{"-D", data}
 	for name, value := range settings {
 		args = append(args, "-c", name+"="+value)
 	}
 	return args
-}
-
-// Start starts the server, also again after Stop-less ends such as Kill and Shutdown, and returns once it answers.
-func (s *PostgresInstance) Start(ctx context.Context) error {
-	if s.p.running() {
-		return nil
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("no answer within %s", startPatience))
-	defer cancel()
-	p, err := startProcess(ctx, s.as, s.dir, filepath.Join(s.dir, "log"), nil, s.postgres, s.args...)
-	if err != nil {
-		return err
-	}
-	s.p = p
-	// SIGQUIT ends the server without a shutdown checkpoint: nobody will read the data again.
-	p.guard, err = newGuard(ctx, `kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`, strconv.Itoa(p.cmd.Process.Pid), s.dir)
-	if err != nil {
-		return errors.Join(err, s.Kill())
-	}
-	for {
-		found, err := openPostgres(ctx, s.URL, s.Source)
-		if err == nil {
-			s.Version = found.Version
-			return nil
-		}
-		if !p.running() {
-			p.guard.dismiss()
-			return fmt.Errorf("the server ended: %s", p.lastWords())
-		}
-		if cause := pause(ctx); cause != nil {
-			return errors.Join(fmt.Errorf("%w: %w: %s", cause, err, p.lastWords()), s.Kill())
-		}
-	}
-}
-
-// Shutdown ends the server in good order, cutting open connections, and keeps its data for the next Start.
-func (s *PostgresInstance) Shutdown() error {
-	return s.halt(func() error { return s.p.end(fastShutdown, 30*time.Second) })
-}
-
-// Kill ends the server at once, as `kill -9` does, and keeps its data for the next Start.
-func (s *PostgresInstance) Kill() error { return s.halt(s.p.kill) }
-
-func (s *PostgresInstance) halt(end func() error) error {
-	if s.p == nil {
-		return nil
-	}
-	err := end()
-	s.p.guard.dismiss()
-	s.p = nil
-	return err
-}
-
-func (s *PostgresInstance) remove() error {
-	return errors.Join(s.Kill(), os.RemoveAll(s.dir))
 }

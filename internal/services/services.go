@@ -25,6 +25,9 @@ var ErrNotFound = errors.New("not found")
 // startPatience bounds how long a server that was just started may take until it answers.
 const startPatience = 90 * time.Second
 
+// startAttempts is how often a private server is started, each time on new ports, before its failure is believed.
+const startAttempts = 3
+
 // pollPause is the time between two looks at a server that is starting or stopping.
 const pollPause = 50 * time.Millisecond
 

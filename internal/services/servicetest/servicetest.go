@@ -24,11 +24,18 @@ const (
 )
 
 // The servers are looked for once per test binary. One that had to be started ends with the binary.
-var postgres = sync.OnceValues(func() (*services.PostgresServer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return services.Postgres(ctx)
-})
+var (
+	postgres = sync.OnceValues(func() (*services.PostgresServer, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		return services.Postgres(ctx)
+	})
+	rabbitMQ = sync.OnceValues(func() (*services.RabbitMQServer, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		return services.RabbitMQ(ctx)
+	})
+)
 
 // PostgresURL makes an empty PostgreSQL database for this test and returns its URL. It is dropped when the test ends,
 // whoever is still connected.
@@ -40,11 +47,20 @@ func PostgresURL(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := drop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cleanup(t, drop)
+	return url
+}
+
+// AMQPURL makes an empty RabbitMQ virtual host for this test and returns its URL. It is dropped when the test ends.
+func AMQPURL(t testing.TB) string {
+	t.Helper()
+	server, err := rabbitMQ()
+	need(t, "RabbitMQ", err)
+	url, drop, err := server.CreateVHost(context.Background(), "bankfeed_test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cleanup(t, drop)
 	return url
 }
 
@@ -55,11 +71,18 @@ func PrivatePostgres(t testing.TB, o services.PostgresOptions) *services.Postgre
 	defer cancel()
 	server, err := services.PrivatePostgres(ctx, o)
 	need(t, "private PostgreSQL", err)
-	t.Cleanup(func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	cleanup(t, server.Stop)
+	return server
+}
+
+// PrivateRabbitMQ starts a RabbitMQ broker for this test alone, which it may kill and start again.
+func PrivateRabbitMQ(t testing.TB) *services.RabbitMQInstance {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	server, err := services.PrivateRabbitMQ(ctx)
+	need(t, "private RabbitMQ", err)
+	cleanup(t, server.Stop)
 	return server
 }
 
@@ -95,4 +118,12 @@ func need(t testing.TB, service string, err error) {
 	if err != nil {
 		t.Fatalf("%s: %v", service, err)
 	}
+}
+
+func cleanup(t testing.TB, end func() error) {
+	t.Cleanup(func() {
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
 }
