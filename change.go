@@ -13,7 +13,10 @@ type Change struct {
 	// Fence, when set, must still hold, else nothing is written and the
 	// commit fails with ErrFenced: another node has taken the work over.
 	Fence *Fence
-	// Work to make ready, or to end, with this change.
+	// Release gives the fenced work back with this change.
+	Release *Release
+	// Ready puts work up for claiming; work that is up already becomes ready
+	// no later than it was. Ended takes work away whoever has it.
 	Ready []WorkItem
 	Ended []WorkItem
 
@@ -138,6 +141,12 @@ type Fence struct {
 	Number int64
 }
 
+// Release gives claimed work back: done for good, or until it is ready again.
+type Release struct {
+	Done    bool
+	ReadyAt time.Time
+}
+
 // Errors of a commit.
 var (
 	// ErrFenced: another node has taken over; stop without writing anything.
@@ -149,3 +158,14 @@ var (
 	// ErrErased: the user is being erased.
 	ErrErased = &Error{Kind: NotFound, Text: "unknown resource"}
 )
+
+// Committed says where the events of a change came to stand. Readers are woken
+// with it.
+type Committed struct {
+	Tenant TenantID
+	User   UserID
+	Lane   int
+	First  Position // 0 when the change had no events
+	Last   Position
+	Topics [2]bool // by Topic: whether an event of it is among them
+}

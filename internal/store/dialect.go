@@ -1,0 +1,65 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+// forUpdate locks the rows of a SELECT until the transaction ends. On SQLite
+// the one writer has locked everything already.
+func (s *Store) forUpdate() string {
+	if s.engine == Postgres {
+		return " FOR UPDATE"
+	}
+	return ""
+}
+
+// inList is the right side of "column IN" for a parameter made by list.
+func (s *Store) inList(param string) string {
+	if s.engine == Postgres {
+		return "(SELECT jsonb_array_elements_text(" + param + "::jsonb))"
+	}
+	return "(SELECT value FROM json_each(" + param + "))"
+}
+
+// inNumbers is inList for integer columns.
+func (s *Store) inNumbers(param string) string {
+	if s.engine == Postgres {
+		return "(SELECT jsonb_array_elements_text(" + param + "::jsonb)::bigint)"
+	}
+	return s.inList(param)
+}
+
+// list packs values into one parameter, so that the statement stays the same
+// for any number of them.
+func list[T any](values []T) string {
+	b, err := json.Marshal(values)
+	if err != nil {
+		panic("store: " + err.Error()) // only strings and integers are ever given
+	}
+	return string(b)
+}
+
+// startOver reports whether the server gave up a transaction that may succeed
+// when it is run again.
+func startOver(err error) bool {
+	var pe *pgconn.PgError
+	return errors.As(err, &pe) && (pe.Code == "40001" || pe.Code == "40P01")
+}
+
+// duplicate reports a violated unique constraint.
+func duplicate(err error) bool {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		return pe.Code == "23505"
+	}
+	var se *sqlite.Error
+	if errors.As(err, &se) {
+		return se.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || se.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
+	}
+	return false
+}

@@ -1,0 +1,297 @@
+-- +goose Up
+
+-- What this installation is: born_ms, epoch_ms.
+CREATE TABLE meta (
+    name  TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+-- The hub's own data keys, encrypted under the master key.
+CREATE TABLE keysets (
+    name  TEXT  NOT NULL PRIMARY KEY,
+    value BYTEA NOT NULL
+);
+
+-- Numbers are taken from here in blocks, outside the transaction that uses them.
+CREATE TABLE id_blocks (
+    tenant_id BIGINT NOT NULL,
+    kind      BIGINT NOT NULL,
+    next      BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, kind)
+);
+
+CREATE TABLE tenants (
+    id         BIGINT NOT NULL PRIMARY KEY,
+    name       TEXT NOT NULL UNIQUE,
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE clients (
+    id         TEXT NOT NULL PRIMARY KEY,
+    tenant_id  BIGINT NOT NULL REFERENCES tenants (id),
+    name       TEXT NOT NULL,
+    sandbox    BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+-- At most two live secrets a client, so that one can be rotated in while the other still works.
+CREATE TABLE client_secrets (
+    client_id  TEXT NOT NULL REFERENCES clients (id),
+    hash       BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    revoked_at BIGINT,
+    PRIMARY KEY (client_id, hash)
+);
+
+CREATE TABLE users (
+    tenant_id        BIGINT NOT NULL REFERENCES tenants (id),
+    id               BIGINT NOT NULL,
+    external_id      TEXT,
+    email            TEXT,
+    password_hash    TEXT,
+    business_context TEXT NOT NULL,
+    sandbox          BOOLEAN NOT NULL,
+    created_at       BIGINT NOT NULL,
+    erased_at        BIGINT,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE UNIQUE INDEX users_external_id ON users (tenant_id, external_id) WHERE external_id IS NOT NULL;
+CREATE UNIQUE INDEX users_email ON users (tenant_id, email) WHERE email IS NOT NULL;
+CREATE INDEX users_erased ON users (erased_at) WHERE erased_at IS NOT NULL;
+
+-- Access and refresh tokens, by hash only.
+CREATE TABLE tokens (
+    hash       BYTEA NOT NULL PRIMARY KEY,
+    kind       TEXT NOT NULL,
+    family     BYTEA NOT NULL,
+    client_id  TEXT NOT NULL REFERENCES clients (id),
+    tenant_id  BIGINT NOT NULL,
+    user_id    BIGINT NOT NULL,
+    scope      TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX tokens_family ON tokens (family);
+CREATE INDEX tokens_expiry ON tokens (expires_at);
+CREATE INDEX tokens_user ON tokens (tenant_id, user_id);
+
+CREATE TABLE connections (
+    tenant_id    BIGINT NOT NULL,
+    id           BIGINT NOT NULL,
+    user_id      BIGINT NOT NULL,
+    provider_id  TEXT NOT NULL,
+    status       TEXT NOT NULL,
+    sandbox      BOOLEAN NOT NULL,
+    next_sync_at BIGINT,
+    version      BIGINT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    doc          TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX connections_user ON connections (tenant_id, user_id, id);
+CREATE INDEX connections_due ON connections (next_sync_at) WHERE next_sync_at IS NOT NULL;
+
+CREATE TABLE consents (
+    tenant_id     BIGINT NOT NULL,
+    id            BIGINT NOT NULL,
+    user_id       BIGINT NOT NULL,
+    connection_id BIGINT NOT NULL,
+    mode          TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    external_id   TEXT,
+    valid_until   TEXT NOT NULL,
+    warned_at     BIGINT,
+    version       BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    doc           TEXT NOT NULL,
+    secret        BYTEA,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX consents_connection ON consents (tenant_id, connection_id);
+CREATE INDEX consents_expiry ON consents (valid_until) WHERE status = 'confirmed';
+CREATE INDEX consents_external_id ON consents (tenant_id, external_id) WHERE external_id IS NOT NULL;
+
+-- What a consent was, one row a version; rows are only ever added.
+CREATE TABLE consent_history (
+    tenant_id  BIGINT NOT NULL,
+    consent_id BIGINT NOT NULL,
+    version    BIGINT NOT NULL,
+    status     TEXT NOT NULL,
+    at         BIGINT NOT NULL,
+    doc        TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, consent_id, version)
+);
+
+CREATE TABLE accounts (
+    tenant_id     BIGINT NOT NULL,
+    id            BIGINT NOT NULL,
+    user_id       BIGINT NOT NULL,
+    connection_id BIGINT NOT NULL,
+    type          TEXT NOT NULL,
+    status        TEXT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    removed_at    BIGINT,
+    data          BYTEA NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX accounts_user ON accounts (tenant_id, user_id, id);
+CREATE INDEX accounts_connection ON accounts (tenant_id, connection_id, id);
+
+-- Amounts are exact decimals with the bank's scale. Everything that is not
+-- asked for in a WHERE lies sealed in data, the bank's own record included.
+-- identity, fingerprint and content are 64-bit hashes; they need no index,
+-- because a listing reads the rows of its window once and compares in memory.
+CREATE TABLE transactions (
+    tenant_id   BIGINT NOT NULL,
+    id          BIGINT NOT NULL,
+    user_id     BIGINT NOT NULL,
+    account_id  BIGINT NOT NULL,
+    day         TEXT NOT NULL,
+    status      TEXT NOT NULL,
+    amount      NUMERIC NOT NULL,
+    currency    TEXT NOT NULL,
+    identity    BIGINT NOT NULL,
+    fingerprint BIGINT NOT NULL,
+    content     BIGINT NOT NULL,
+    created_at  BIGINT NOT NULL,
+    data        BYTEA NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX transactions_day ON transactions (tenant_id, user_id, day, id);
+
+CREATE TABLE sessions (
+    tenant_id     BIGINT NOT NULL,
+    id            BIGINT NOT NULL,
+    user_id       BIGINT NOT NULL,
+    connection_id BIGINT NOT NULL,
+    status        TEXT NOT NULL,
+    stage         TEXT NOT NULL,
+    external_id   TEXT,
+    open          BOOLEAN NOT NULL,
+    version       BIGINT NOT NULL,
+    created_at    BIGINT NOT NULL,
+    ended_at      BIGINT,
+    doc           TEXT NOT NULL,
+    psu           BYTEA,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE UNIQUE INDEX sessions_open ON sessions (tenant_id, connection_id) WHERE open;
+CREATE INDEX sessions_connection ON sessions (tenant_id, connection_id, id);
+CREATE INDEX sessions_external_id ON sessions (tenant_id, external_id) WHERE external_id IS NOT NULL;
+
+CREATE TABLE progress (
+    tenant_id  BIGINT NOT NULL,
+    session_id BIGINT NOT NULL,
+    account_id BIGINT NOT NULL,
+    mode       TEXT NOT NULL,
+    doc        TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, session_id, account_id, mode)
+);
+
+CREATE TABLE requests (
+    tenant_id   BIGINT NOT NULL,
+    id          BIGINT NOT NULL,
+    user_id     BIGINT NOT NULL,
+    external_id TEXT,
+    created_at  BIGINT NOT NULL,
+    ended_at    BIGINT,
+    PRIMARY KEY (tenant_id, id)
+);
+CREATE INDEX requests_external_id ON requests (tenant_id, external_id) WHERE external_id IS NOT NULL;
+
+CREATE TABLE request_sessions (
+    tenant_id  BIGINT NOT NULL,
+    request_id BIGINT NOT NULL,
+    session_id BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, session_id, request_id)
+);
+
+-- The ledger of unattended accesses, written before each call.
+CREATE TABLE accesses (
+    tenant_id  BIGINT NOT NULL,
+    consent_id BIGINT NOT NULL,
+    account_id BIGINT NOT NULL,
+    kind       TEXT NOT NULL,
+    at         BIGINT NOT NULL
+);
+CREATE INDEX accesses_consent ON accesses (tenant_id, consent_id, at);
+
+CREATE TABLE links (
+    token         BYTEA NOT NULL PRIMARY KEY,
+    state         BYTEA UNIQUE,
+    tenant_id     BIGINT NOT NULL,
+    user_id       BIGINT NOT NULL,
+    connection_id BIGINT NOT NULL,
+    session_id    BIGINT NOT NULL,
+    mode          TEXT NOT NULL,
+    consent_id    BIGINT NOT NULL,
+    redirect_url  TEXT NOT NULL,
+    credentials   BYTEA,
+    created_at    BIGINT NOT NULL,
+    expires_at    BIGINT NOT NULL,
+    ended_at      BIGINT
+);
+CREATE INDEX links_session ON links (tenant_id, session_id);
+CREATE INDEX links_expiry ON links (expires_at);
+
+-- Work that one node at a time may do. The row lives as long as the work; a
+-- claim raises fence, and every commit of the work carries it.
+CREATE TABLE work (
+    kind        TEXT NOT NULL,
+    tenant_id   BIGINT NOT NULL,
+    id          BIGINT NOT NULL,
+    grp         TEXT NOT NULL,
+    attended    BOOLEAN NOT NULL,
+    ready_at    BIGINT NOT NULL,
+    owner       TEXT,
+    fence       BIGINT NOT NULL,
+    lease_until BIGINT,
+    PRIMARY KEY (kind, tenant_id, id)
+);
+CREATE INDEX work_ready ON work (kind, ready_at);
+CREATE INDEX work_owned ON work (kind, grp) WHERE owner IS NOT NULL;
+
+-- The last position of each lane; the row is locked as a commit's last step,
+-- which makes the order of positions the order of commits.
+CREATE TABLE lanes (
+    tenant_id BIGINT NOT NULL,
+    lane      BIGINT NOT NULL,
+    position  BIGINT NOT NULL,
+    floor     BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, lane)
+);
+
+-- payload is sealed with the user's key; NULL after an erasure.
+CREATE TABLE events (
+    tenant_id     BIGINT NOT NULL,
+    lane          BIGINT NOT NULL,
+    position      BIGINT NOT NULL,
+    type          TEXT NOT NULL,
+    topic         BIGINT NOT NULL,
+    at            BIGINT NOT NULL,
+    user_id       BIGINT NOT NULL,
+    connection_id BIGINT NOT NULL,
+    account_id    BIGINT NOT NULL,
+    session_id    BIGINT NOT NULL,
+    payload       BYTEA,
+    PRIMARY KEY (tenant_id, lane, position)
+);
+CREATE INDEX events_user ON events (tenant_id, user_id, position);
+CREATE INDEX events_connections ON events (tenant_id, user_id, position) WHERE topic = 1;
+
+CREATE TABLE queues (
+    id         TEXT NOT NULL PRIMARY KEY,
+    tenant_id  BIGINT NOT NULL,
+    user_id    BIGINT NOT NULL,
+    topics     TEXT NOT NULL,
+    epoch      BIGINT NOT NULL,
+    cursor     BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX queues_expiry ON queues (expires_at);
+CREATE INDEX queues_user ON queues (tenant_id, user_id);
+
+-- Rows of work change all the time; room on the page keeps the updates in place.
+ALTER TABLE work SET (fillfactor = 50);
+ALTER TABLE lanes SET (fillfactor = 50);
