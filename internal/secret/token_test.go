@@ -1,0 +1,25 @@
+package secret_test
+
+import (
+	"regexp"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bankfeed/bankfeed/internal/secret"
+)
+
+func TestToken(t *testing.T) {
+	a, b := secret.NewToken("bf_"), secret.NewToken("bf_")
+	require.Regexp(t, regexp.MustCompile(`^bf_[A-Za-z0-9_-]{43}$`), a)
+	require.NotEqual(t, a, b)
+
+	h := secret.HashToken(a)
+	require.Len(t, h, 32)
+	require.True(t, secret.EqualToken(a, h))
+	require.False(t, secret.EqualToken(b, h))
+	require.False(t, secret.EqualToken("", h))
+	require.False(t, secret.EqualToken(a, nil))
+	require.False(t, secret.EqualToken("", nil))
+	require.False(t, secret.EqualToken(a, h[:31]))
+}
