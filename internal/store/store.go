@@ -292,4 +292,3 @@ func changed(r sql.Result, err, none error) error {
 	}
 	return err
 }
-
