@@ -112,7 +112,7 @@ func (s *Store) openSQLite(ctx context.Context, c Config) (err error) {
 	readers := max(4, 2*runtime.GOMAXPROCS(0))
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	if s.keys, err = sql.Open("sqlite", sqliteDSN(c.KeysPath, true)); err != nil {
+	if s.keys, err = sql.Open("sqlite", sqliteDSN(c.KeysPath, true)+"&_pragma=secure_delete(1)"); err != nil {
 		return err
 	}
 	s.keys.SetMaxOpenConns(1)

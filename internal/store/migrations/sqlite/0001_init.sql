@@ -6,12 +6,6 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) STRICT;
 
--- The hub's own data keys, encrypted under the master key.
-CREATE TABLE keysets (
-    name  TEXT  NOT NULL PRIMARY KEY,
-    value BLOB NOT NULL
-) STRICT;
-
 -- Numbers are taken from here in blocks, outside the transaction that uses them.
 CREATE TABLE id_blocks (
     tenant_id INTEGER NOT NULL,

@@ -13,3 +13,11 @@ CREATE TABLE bankfeed_keys.user_keys (
     destroyed_at BIGINT,
     PRIMARY KEY (tenant_id, user_id)
 );
+
+-- The hub's own data keys, encrypted under the master key. They lie here, because
+-- a restored backup of the data must not bring back a keyset without the keys
+-- that were added since.
+CREATE TABLE bankfeed_keys.keysets (
+    name  TEXT  NOT NULL PRIMARY KEY,
+    value BYTEA NOT NULL
+);

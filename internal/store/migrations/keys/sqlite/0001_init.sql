@@ -11,3 +11,11 @@ CREATE TABLE user_keys (
     destroyed_at INTEGER,
     PRIMARY KEY (tenant_id, user_id)
 ) STRICT;
+
+-- The hub's own data keys, encrypted under the master key. They lie here, because
+-- a restored backup of the data must not bring back a keyset without the keys
+-- that were added since.
+CREATE TABLE keysets (
+    name  TEXT  NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT;
