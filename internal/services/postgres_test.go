@@ -2,7 +2,6 @@ package services_test
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +66,7 @@ func TestNamedPostgresThatIsDownIsAnError(t *testing.T) {
 	t.Setenv(services.PostgresEnv, "postgres://someone:hunter2@127.0.0.1:1/x?connect_timeout=2")
 	_, err := services.Postgres(t.Context())
 	require.Error(t, err)
-	require.False(t, errors.Is(err, services.ErrNotFound), "a server that is named and down must fail, not skip")
+	require.NotErrorIs(t, err, services.ErrNotFound, "a server that is named and down must fail, not skip")
 	require.NotContains(t, err.Error(), "hunter2")
 }
 

@@ -333,7 +333,7 @@ log.file = false
 		for {
 			c, err := new(net.Dialer).DialContext(ctx, "tcp", loopback(port))
 			if err != nil {
-				return nil
+				return nil //nolint:nilerr // a refused connection is what we wait for
 			}
 			_ = c.Close()
 			if err := pause(ctx); err != nil {

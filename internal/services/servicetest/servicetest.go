@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,7 +114,7 @@ func Bulk(t testing.TB) {
 func need(t testing.TB, service string, err error) {
 	t.Helper()
 	if errors.Is(err, services.ErrNotFound) {
-		t.Skip(notRun + service + ": " + err.Error())
+		t.Skip(notRun + service + ": " + strings.Join(strings.Fields(err.Error()), " ")) // on one line, for the test runner
 	}
 	if err != nil {
 		t.Fatalf("%s: %v", service, err)

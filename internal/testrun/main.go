@@ -1,0 +1,195 @@
+// Command testrun runs every test of the repository the way `make test` promises: under the race detector, the bulk tests
+// (TestBulk…) in a second pass without it, on services that are found or started once for all packages. It ends with what the
+// suites ran on and with everything that did NOT RUN.
+//
+//	go run ./internal/testrun [packages]
+//
+// With BANKFEED_REQUIRE_ALL=1 a test that did not run fails the run.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/bankfeed/bankfeed/internal/services"
+)
+
+const (
+	specEnv    = "BANKFEED_SPEC_DIR"
+	requireEnv = "BANKFEED_REQUIRE_ALL"
+
+	// testTimeout bounds one package. The slowest start servers of their own.
+	testTimeout = "15m"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "FAIL:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, packages []string, w io.Writer) (err error) {
+	if len(packages) == 0 {
+		packages = []string{"./..."}
+	}
+	began := time.Now()
+	found, err := findServices(ctx)
+	defer func() { err = errors.Join(err, found.stop()) }()
+	if err != nil {
+		return err
+	}
+	r := &report{w: w}
+	race := append([]string{"-race", "-skip=^TestBulk"}, packages...)
+	if err := goTest(ctx, r, "tests under -race", found.env, race); err != nil {
+		return err
+	}
+	bulk, err := bulkPackages(ctx, packages)
+	if err != nil {
+		return err
+	}
+	if len(bulk) > 0 {
+		if err := goTest(ctx, r, "bulk tests without -race", found.env, append([]string{"-run=^TestBulk"}, bulk...)); err != nil {
+			return err
+		}
+	}
+	fmt.Fprintln(w, "\n== ran on")
+	for _, line := range found.lines {
+		fmt.Fprintln(w, "  "+line)
+	}
+	return r.summary(time.Since(began), os.Getenv(requireEnv) == "1")
+}
+
+// goTest runs `go test -json` and feeds the report. A failing test is the report's business, not an error here.
+func goTest(ctx context.Context, r *report, title string, env, args []string) error {
+	fmt.Fprintf(r.w, "== %s\n", title)
+	// -count=1: a cached result says nothing about the services that are there today.
+	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json", "-count=1", "-timeout=" + testTimeout}, args...)...)
+	cmd.Env, cmd.Stderr = env, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 20 * time.Second
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("go test: %w", err)
+	}
+	errRead := r.read(out)
+	errWait := cmd.Wait()
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
+	}
+	if errRead != nil {
+		return errRead
+	}
+	if errWait != nil && r.failures == 0 {
+		return fmt.Errorf("go test: %w", errWait)
+	}
+	return nil
+}
+
+// bulkPackages returns the import paths of the packages that have bulk tests, so that the others are not compiled a second time.
+func bulkPackages(ctx context.Context, patterns []string) ([]string, error) {
+	cmd := exec.CommandContext(ctx, "go", append([]string{"list", "-json=ImportPath,Dir,TestGoFiles,XTestGoFiles"}, patterns...)...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	var bulk []string
+	for dec := json.NewDecoder(strings.NewReader(string(out))); dec.More(); {
+		var p struct {
+			ImportPath   string   `json:"ImportPath"`
+			Dir          string   `json:"Dir"`
+			TestGoFiles  []string `json:"TestGoFiles"`
+			XTestGoFiles []string `json:"XTestGoFiles"`
+		}
+		if err := dec.Decode(&p); err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		for _, name := range append(p.TestGoFiles, p.XTestGoFiles...) {
+			text, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				return nil, err
+			}
+			if strings.Contains(string(text), "\nfunc TestBulk") {
+				bulk = append(bulk, p.ImportPath)
+				break
+			}
+		}
+	}
+	return bulk, nil
+}
+
+// found is what the tests run on.
+type found struct {
+	lines []string // for the summary
+	env   []string // of go test
+	stops []func() error
+}
+
+func (f *found) stop() error {
+	var errs []error
+	for _, stop := range f.stops {
+		errs = append(errs, stop())
+	}
+	return errors.Join(errs...)
+}
+
+// findServices looks for the servers once and names them to all packages. A server that is missing is left for the tests to report.
+func findServices(ctx context.Context) (*found, error) {
+	f := &found{env: os.Environ()}
+	pg, err := services.Postgres(ctx)
+	switch {
+	case errors.Is(err, services.ErrNotFound):
+		f.lines = append(f.lines, "PostgreSQL: "+oneLine(err.Error()))
+	case err != nil:
+		return f, err
+	default:
+		f.add("PostgreSQL", pg.Version, pg.Source, services.PostgresEnv, pg.URL, pg.Stop)
+	}
+	mq, err := services.RabbitMQ(ctx)
+	switch {
+	case errors.Is(err, services.ErrNotFound):
+		f.lines = append(f.lines, "RabbitMQ: "+oneLine(err.Error()))
+	case err != nil:
+		return f, err
+	default:
+		f.add("RabbitMQ", mq.Version, mq.Source, services.RabbitMQEnv, mq.URL, mq.Stop)
+	}
+	spec := os.Getenv(specEnv)
+	if spec == "" {
+		f.lines = append(f.lines, "test data of others: "+specEnv+" is not set")
+		return f, nil
+	}
+	// Each package's tests run in its own directory, where a relative path would mean something else.
+	abs, err := filepath.Abs(spec)
+	if err != nil {
+		return f, err
+	}
+	f.env = append(f.env, specEnv+"="+abs)
+	f.lines = append(f.lines, "test data of others: "+spec)
+	return f, nil
+}
+
+func (f *found) add(name, version, source, env, url string, stop func() error) {
+	f.lines = append(f.lines, fmt.Sprintf("%s %s (%s)", name, version, source))
+	f.env = append(f.env, env+"="+url)
+	f.stops = append(f.stops, stop)
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
