@@ -1,0 +1,83 @@
+package bankfeed
+
+import "time"
+
+// AccountFilter narrows a list of accounts; zero parts match everything.
+type AccountFilter struct {
+	Connection ConnectionID
+	Removed    bool // also those that their bank no longer lists
+}
+
+// TransactionFilter narrows a list of transactions, which comes newest day
+// first; zero parts match everything.
+type TransactionFilter struct {
+	Accounts  []AccountID
+	Statuses  []TransactionStatus
+	From, To  Date // by Transaction.Day, both inclusive
+	Min, Max  *Amount
+	CreatedAt time.Time // first stored at this time or later
+	Offset    int
+	Limit     int
+}
+
+// Linking is a request to link a channel, or to renew it.
+type Linking struct {
+	Tenant   TenantID
+	User     UserID
+	Sandbox  bool         // of the client: it sees sandbox providers only, a live one none of them
+	Provider string       // for a new connection
+	Renew    ConnectionID // for an existing one
+	Channels []LinkChannel
+	// RedirectURL is where the PSU ends up afterwards; empty shows a page of
+	// the hub.
+	RedirectURL       string
+	PSU               *PSU // set when the request told the PSU's address
+	SessionExternalID string
+	ConsentExternalID string
+}
+
+// LinkChannel is one channel to link. Credentials are for EMBEDDED ones.
+type LinkChannel struct {
+	Mode     Mode
+	Login    Secret
+	Password Secret
+}
+
+// Linked is what came of it so far.
+type Linked struct {
+	Connection Connection
+	Session    Session
+	Steps      []LinkStep
+}
+
+// LinkStep is what a channel needs next from its user: a visit to a URL, or an
+// answer to a challenge. Neither: the channel is on its way.
+type LinkStep struct {
+	Mode        Mode
+	RedirectURL string
+	Challenge   *Challenge
+}
+
+// Answer is a PSU's answer to a challenge.
+type Answer struct {
+	Tenant     TenantID
+	User       UserID
+	Connection ConnectionID
+	Mode       Mode // empty: the one channel that has a challenge
+	PSU        *PSU
+	Login      Secret
+	Password   Secret
+	MethodID   string
+	Code       Secret
+}
+
+// SyncOrder asks for a session.
+type SyncOrder struct {
+	Tenant     TenantID
+	User       UserID
+	Connection ConnectionID
+	Type       SessionType
+	PSU        *PSU // attended when set
+	Initiator  Initiator
+	ExternalID string
+}
