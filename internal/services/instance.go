@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,7 @@ type instance struct {
 	orderly  os.Signal                   // asks it to stop
 	answers  func(context.Context) error // nil once it does
 	released func(context.Context) error // waits until a killed server has let go of its ports; may be nil
+	occupied string                      // what it says when it ends because children of a killed one still hold its data
 	p        *process
 }
 
@@ -53,24 +55,39 @@ func (i *instance) Start(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("no answer within %s", startPatience))
 	defer cancel()
+	for {
+		again, err := i.start(ctx)
+		if !again {
+			return err
+		}
+		if cause := pause(ctx); cause != nil {
+			return fmt.Errorf("%w: %w", cause, err)
+		}
+	}
+}
+
+// start tries once. again says that the failure passes by itself.
+func (i *instance) start(ctx context.Context) (again bool, err error) {
 	p, err := startProcess(ctx, i.as, i.dir, filepath.Join(i.dir, "log"), i.env, i.program, i.args...)
 	if err != nil {
-		return err
+		return false, err
 	}
 	i.p = p
 	if p.guard, err = newGuard(ctx, i.cleanup, strconv.Itoa(p.cmd.Process.Pid), i.dir); err != nil {
-		return errors.Join(err, i.Kill())
+		return false, errors.Join(err, i.Kill())
 	}
 	for {
 		err := i.answers(ctx)
 		if err == nil {
-			return nil
+			return false, nil
 		}
 		if !p.running() {
-			return errors.Join(fmt.Errorf("the server ended: %s", p.lastWords()), i.Kill())
+			words := p.lastWords()
+			again = i.occupied != "" && strings.Contains(words, i.occupied)
+			return again, errors.Join(fmt.Errorf("the server ended: %s", words), i.Kill())
 		}
 		if cause := pause(ctx); cause != nil {
-			return errors.Join(fmt.Errorf("%w: %w: %s", cause, err, p.lastWords()), i.Kill())
+			return false, errors.Join(fmt.Errorf("%w: %w: %s", cause, err, p.lastWords()), i.Kill())
 		}
 	}
 }
@@ -80,7 +97,7 @@ func (i *instance) Shutdown() error {
 	return i.halt(func(p *process) error { return p.end(i.orderly, 30*time.Second) })
 }
 
-// Kill ends the server at once, as `kill -9` does, and keeps its data for the next Start.
+// Kill ends the server and its children at once, as `kill -9` or the loss of power does, and keeps its data for the next Start.
 func (i *instance) Kill() error { return i.halt((*process).kill) }
 
 func (i *instance) halt(end func(*process) error) error {

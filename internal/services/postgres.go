@@ -159,6 +159,7 @@ func PrivatePostgres(ctx context.Context, o PostgresOptions) (_ *PostgresInstanc
 	s.program = filepath.Join(filepath.Dir(initdb), "postgres")
 	s.Source = "started " + s.program
 	s.orderly = fastShutdown
+	s.occupied = "pre-existing shared memory block"
 	// SIGQUIT ends the server and its children without a shutdown checkpoint: nobody will read the data again.
 	s.cleanup = `kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`
 	s.answers = func(ctx context.Context) error {

@@ -51,6 +51,15 @@ func TestPrivatePostgresKeepsCommitsOverKill(t *testing.T) {
 	_, err := c.Exec(t.Context(), "CREATE TABLE kept (n int); INSERT INTO kept VALUES (42)")
 	require.NoError(t, err)
 
+	// A query that runs for minutes must not hold up the next start.
+	busy := connect(t, server.URL)
+	go func() { _, _ = busy.Exec(context.Background(), "SELECT count(*) FROM generate_series(1, 10000000000)") }()
+	require.Eventually(t, func() bool {
+		var n int
+		err := c.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%generate_series(1, 10000000000)' AND pid <> pg_backend_pid()").Scan(&n)
+		return err == nil && n == 1
+	}, 20*time.Second, 20*time.Millisecond)
+
 	for name, end := range map[string]func() error{"kill": server.Kill, "shutdown": server.Shutdown} {
 		require.NoError(t, end(), name)
 		_, err = pgx.Connect(t.Context(), server.URL)

@@ -15,6 +15,7 @@ import (
 type process struct {
 	cmd   *exec.Cmd
 	log   string        // file with the output of the process
+	from  int64         // where in it the output begins
 	done  chan struct{} // closed once the process has ended
 	guard *guard
 }
@@ -27,6 +28,10 @@ func startProcess(ctx context.Context, as owner, dir, log string, env []string, 
 		return nil, err
 	}
 	defer out.Close()
+	before, err := out.Stat()
+	if err != nil {
+		return nil, err
+	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), name, args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, out, out
 	if err := detach(cmd, as); err != nil {
@@ -35,7 +40,7 @@ func startProcess(ctx context.Context, as owner, dir, log string, env []string, 
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p := &process{cmd: cmd, log: log, done: make(chan struct{})}
+	p := &process{cmd: cmd, log: log, from: before.Size(), done: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // how it ended is in its log
 		close(p.done)
@@ -56,7 +61,7 @@ func (p *process) running() bool {
 	}
 }
 
-// end sends the signal and waits; a process that is still there after the patience is killed with its whole group.
+// end sends the signal and waits; a process that is still there after the patience is killed with all its children.
 func (p *process) end(sig os.Signal, patience time.Duration) error {
 	if !p.running() {
 		return nil
@@ -74,26 +79,28 @@ func (p *process) end(sig os.Signal, patience time.Duration) error {
 	}
 }
 
-// kill ends the process group at once, as `kill -9` would.
+// kill ends the process and its children at once, as the loss of the machine would.
 func (p *process) kill() error {
 	if !p.running() {
 		return nil
 	}
-	if err := killGroup(p.cmd.Process.Pid); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := killTree(ctx, p.cmd.Process.Pid); err != nil {
 		return fmt.Errorf("kill %s: %w", p.cmd.Path, err)
 	}
 	<-p.done
 	return nil
 }
 
-// lastWords is the end of the log, for the error of a process that did not come up.
+// lastWords is the end of the output, for the error of a process that did not come up.
 func (p *process) lastWords() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
 	const most = 2000
-	text = bytes.TrimSpace(text)
+	text = bytes.TrimSpace(text[min(int(p.from), len(text)):])
 	if len(text) > most {
 		text = text[len(text)-most:]
 	}

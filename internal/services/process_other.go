@@ -3,6 +3,7 @@
 package services
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -18,7 +19,7 @@ func (owner) give(string) error { return errNoPrivate }
 
 func detach(*exec.Cmd, owner) error { return errNoPrivate }
 
-func killGroup(int) error { return errNoPrivate }
+func killTree(context.Context, int) error { return errNoPrivate }
 
 var (
 	fastShutdown = os.Kill

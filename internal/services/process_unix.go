@@ -3,12 +3,14 @@
 package services
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/user"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -55,11 +57,24 @@ func detach(cmd *exec.Cmd, as owner) error {
 	return nil
 }
 
-func killGroup(pid int) error {
-	if err := syscall.Kill(-pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return err
+// killTree kills the process group and the process's children, which may have left the group: those of PostgreSQL do, and one
+// that is busy would outlive its server by the length of a query.
+func killTree(ctx context.Context, pid int) error {
+	table, err := output(ctx, "ps", "-A", "-o", "pid=", "-o", "ppid=")
+	targets := []int{-pid}
+	for line := range strings.Lines(table) {
+		var child, parent int
+		if _, err := fmt.Sscan(line, &child, &parent); err == nil && parent == pid {
+			targets = append(targets, child)
+		}
 	}
-	return nil
+	errs := []error{err}
+	for _, target := range targets {
+		if err := syscall.Kill(target, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // What PostgreSQL makes of signals: a fast shutdown ends open connections, an orderly one waits for them.
