@@ -1,0 +1,128 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/eventlog"
+	"github.com/bankfeed/bankfeed/internal/secret"
+)
+
+// eventAAD ties a payload to its user. The position is not known yet when a
+// payload is sealed, and no row of a user is secret from another of the same.
+func eventAAD(tenant bankfeed.TenantID, user bankfeed.UserID) []byte {
+	return secret.AAD("event", int64(tenant), int64(user))
+}
+
+// sealEvents encodes and seals the snapshots of a change, in the order of its
+// events. It comes before the transaction: the key store may have to be asked.
+// ErrErased once the user's key was destroyed.
+func (s *Store) sealEvents(ctx context.Context, c *bankfeed.Change) ([][]byte, error) {
+	if len(c.Events) == 0 {
+		return nil, nil
+	}
+	sealer, err := s.userKeys.Sealer(ctx, c.Tenant, c.User)
+	if errors.Is(err, secret.ErrErased) {
+		return nil, bankfeed.ErrErased
+	}
+	if err != nil {
+		return nil, err
+	}
+	aad := eventAAD(c.Tenant, c.User)
+	sealed := make([][]byte, len(c.Events))
+	var enc snapshots
+	for i, d := range c.Events {
+		if d.Snapshot == nil {
+			return nil, fmt.Errorf("event %s without a snapshot", d.Type)
+		}
+		plain, err := enc.encode(d.Snapshot)
+		if err != nil {
+			return nil, fmt.Errorf("encoding %s: %w", d.Type, err)
+		}
+		sealed[i] = sealer.Seal(nil, plain, aad)
+	}
+	return sealed, nil
+}
+
+// appendEvents gives the events of a change their positions and inserts them.
+// It must be the last step of the transaction.
+//
+// Why no reader ever skips an event: the statement on lanes takes the lane's row
+// lock, which is held until the transaction has ended. Whoever gets position p
+// therefore took the lock after the transaction with p-1 had ended: committed,
+// and visible to every snapshot from then on, or rolled back, and then its
+// numbers went back with it. So what any snapshot sees of a lane is 1..n
+// without a gap, and whatever comes later is larger than n. PostgreSQL makes a
+// commit visible before it releases the locks, and writes commit records in
+// that order, so the same holds on a replica; SQLite has one writer. A reader
+// may thus go on after the last position that it saw. Being the last step keeps
+// the lock short: nothing but the insert and the flush of the commit.
+func (s *Store) appendEvents(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, sealed [][]byte) (bankfeed.Committed, error) {
+	done := bankfeed.Committed{Tenant: c.Tenant, User: c.User, Lane: eventlog.LaneOf(c.User, eventlog.Lanes)}
+	n := len(c.Events)
+	if n == 0 {
+		return done, nil
+	}
+	if len(sealed) != n {
+		return done, fmt.Errorf("%d sealed payloads for %d events", len(sealed), n)
+	}
+	err := tx.QueryRowContext(ctx, `
+		INSERT INTO lanes (tenant_id, lane, position, floor) VALUES ($1, $2, $3, 0)
+		ON CONFLICT (tenant_id, lane) DO UPDATE SET position = lanes.position + excluded.position
+		RETURNING position`, c.Tenant, done.Lane, n).Scan(&done.Last)
+	if err != nil {
+		return done, fmt.Errorf("taking positions: %w", err)
+	}
+	done.First = done.Last - bankfeed.Position(n) + 1
+	for i := range c.Events {
+		done.Topics[c.Events[i].Type.Topic()] = true
+	}
+	insert := s.insertEventsSQLite
+	if s.engine == Postgres {
+		insert = s.insertEventsPostgres
+	}
+	if err := insert(ctx, tx, c, done, sealed); err != nil {
+		return done, fmt.Errorf("appending events: %w", err)
+	}
+	return done, nil
+}
+
+// insertEventsSQLite runs one prepared statement a row.
+func (s *Store) insertEventsSQLite(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, to bankfeed.Committed, sealed [][]byte) (err error) {
+	st, err := tx.PrepareContext(ctx, `
+		INSERT INTO events (tenant_id, lane, position, type, topic, at, user_id, connection_id, account_id, session_id, payload)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	for i, d := range c.Events {
+		if _, err := st.ExecContext(ctx, int64(c.Tenant), int64(to.Lane), int64(to.First)+int64(i), string(d.Type), int64(d.Type.Topic()),
+			d.At.UnixMicro(), int64(c.User), int64(d.Connection), int64(d.Account), int64(d.Session), sealed[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertEventsPostgres is one statement for any number of rows.
+func (s *Store) insertEventsPostgres(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, to bankfeed.Committed, sealed [][]byte) error {
+	n := len(c.Events)
+	types := make([]string, n)
+	numbers := make([]int64, 5*n)
+	topics, times, connections, accounts, sessions := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:4*n], numbers[4*n:]
+	for i, d := range c.Events {
+		types[i], topics[i], times[i] = string(d.Type), int64(d.Type.Topic()), d.At.UnixMicro()
+		connections[i], accounts[i], sessions[i] = int64(d.Connection), int64(d.Account), int64(d.Session)
+	}
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO events (tenant_id, lane, position, type, topic, at, user_id, connection_id, account_id, session_id, payload)
+		SELECT $1, $2, $3 + e.n - 1, e.type, e.topic, e.at, $4, e.connection_id, e.account_id, e.session_id, e.payload
+		FROM unnest($5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[])
+			WITH ORDINALITY AS e (type, topic, at, connection_id, account_id, session_id, payload, n)`,
+		int64(c.Tenant), int64(to.Lane), int64(to.First), int64(c.User), types, topics, times, connections, accounts, sessions, sealed)
+	return err
+}
