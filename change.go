@@ -30,7 +30,7 @@ type Change struct {
 	Progress      []Progress
 	Accesses      []QuotaUse
 	Links         []Link // inserted or replaced whole
-	Requests      []Request
+	Delete        *Deletion
 
 	Events []Draft
 }
@@ -84,16 +84,6 @@ const (
 	AccessTransactions AccessKind = "transactions"
 )
 
-// Request is one API call that started synchronization.
-type Request struct {
-	ID         RequestID
-	User       UserID
-	ExternalID string
-	Sessions   []SessionID
-	CreatedAt  time.Time
-	EndedAt    *time.Time
-}
-
 // Link is a way back for a PSU's browser: the hub's own start page for one
 // channel of a session, and the state parameter that returns from the bank.
 type Link struct {
@@ -117,11 +107,23 @@ type Link struct {
 	EndedAt     *time.Time
 }
 
+// Deletion removes what is left of a connection, or one consent of it. The
+// history of consents and the log stay; transactions are removed before, in
+// portions.
+type Deletion struct {
+	Connection ConnectionID
+	Consent    ConsentID // 0: the whole connection
+}
+
 // WorkKind is a kind of work that nodes claim.
 type WorkKind string
 
 // Kinds of work.
-const WorkSession WorkKind = "session"
+const (
+	WorkSession WorkKind = "session" // the number is the session's
+	WorkRemoval WorkKind = "removal" // of a connection, whose number it is
+	WorkErasure WorkKind = "erasure" // of a user, whose number it is
+)
 
 // WorkItem is a piece of work that one node at a time may do.
 type WorkItem struct {

@@ -14,8 +14,6 @@ const (
 	EventSyncSucceeded EventType = "sync.succeeded"
 	EventSyncFailed    EventType = "sync.failed"
 
-	EventRequestFinished EventType = "request.finished"
-
 	EventAuthStarted           EventType = "channel.auth_started"
 	EventAuthSucceeded         EventType = "channel.auth_succeeded"
 	EventProviderConnected     EventType = "channel.provider_connected"
@@ -94,7 +92,6 @@ var EventTypes = []EventInfo{
 	{EventBankCalled, TopicData, "data", "One HTTP call to a bank.", "session, call"},
 	{EventSyncSucceeded, TopicConnections, "global", "A session ended with data, wholly or in part. The last event of its session.", "session"},
 	{EventSyncFailed, TopicConnections, "global", "A session ended without data, or with a channel that needs its user. The last event of its session.", "session, failure"},
-	{EventRequestFinished, TopicData, "global", "The last session of a request ended.", "request"},
 	{EventUserErased, TopicData, "global", "The user's data was erased.", ""},
 }
 
@@ -159,7 +156,6 @@ type Snapshot struct {
 	LastTransaction TransactionID `json:"last_transaction,omitempty"`
 	Consent         *Consent      `json:"consent,omitempty"`
 	Call            *BankCall     `json:"call,omitempty"`
-	Request         *RequestRef   `json:"request,omitempty"`
 }
 
 // UserRef names a user in a snapshot.
@@ -180,12 +176,6 @@ type SessionRef struct {
 	Stage      Stage         `json:"stage"`
 	Attended   bool          `json:"attended"`
 	TraceID    UUID          `json:"trace_id"`
-}
-
-// RequestRef names a request and the sessions it covered.
-type RequestRef struct {
-	ID       RequestID   `json:"id"`
-	Sessions []SessionID `json:"sessions"`
 }
 
 // BankCall is one HTTP exchange with a bank. It holds no credentials, and no

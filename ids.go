@@ -19,7 +19,6 @@ type (
 	TransactionID int64
 	ConsentID     int64
 	SessionID     int64
-	RequestID     int64
 )
 
 // MaxAccountID is the largest account number that is ever given out.
@@ -38,7 +37,6 @@ const (
 	KindTransaction Kind = 5
 	KindConsent     Kind = 6
 	KindSession     Kind = 7
-	KindRequest     Kind = 8
 	kindMax              = 1<<12 - 1
 )
 

@@ -15,9 +15,59 @@ type TransactionFilter struct {
 	Statuses  []TransactionStatus
 	From, To  Date // by Transaction.Day, both inclusive
 	Min, Max  *Amount
-	CreatedAt time.Time // first stored at this time or later
+	CreatedAt time.Time      // first stored at this time or later
+	Before    TransactionKey // only what comes after this one in the list
 	Offset    int
 	Limit     int
+}
+
+// TransactionKey is a place in a list of transactions.
+type TransactionKey struct {
+	Day Date
+	ID  TransactionID
+}
+
+// ConnectionState is everything that is stored about one connection, as a
+// decision needs it.
+type ConnectionState struct {
+	User       User
+	Connection Connection
+	// Session is the open one, or the one that was asked for; nil if there is
+	// none.
+	Session  *Session
+	Consents []Consent // newest first, without deleted ones
+	Accounts []Account // removed ones included
+	Progress []Progress
+}
+
+// Consent finds a consent by its number, nil if it is not there.
+func (s *ConnectionState) Consent(id ConsentID) *Consent {
+	for i := range s.Consents {
+		if s.Consents[i].ID == id {
+			return &s.Consents[i]
+		}
+	}
+	return nil
+}
+
+// Confirmed finds the confirmed consent of a channel, nil if there is none.
+func (s *ConnectionState) Confirmed(m Mode) *Consent {
+	for i := range s.Consents {
+		if s.Consents[i].Mode == m && s.Consents[i].Status == ConsentConfirmed {
+			return &s.Consents[i]
+		}
+	}
+	return nil
+}
+
+// Account finds an account by its number, nil if it is not there.
+func (s *ConnectionState) Account(id AccountID) *Account {
+	for i := range s.Accounts {
+		if s.Accounts[i].ID == id {
+			return &s.Accounts[i]
+		}
+	}
+	return nil
 }
 
 // Linking is a request to link a channel, or to renew it.

@@ -292,3 +292,20 @@ func changed(r sql.Result, err, none error) error {
 	}
 	return err
 }
+
+// microsOf is micros for an optional time.
+func microsOf(t *time.Time) sql.NullInt64 {
+	if t == nil {
+		return sql.NullInt64{}
+	}
+	return micros(*t)
+}
+
+// when is at for an optional time.
+func when(n sql.NullInt64) *time.Time {
+	if !n.Valid {
+		return nil
+	}
+	t := at(n)
+	return &t
+}

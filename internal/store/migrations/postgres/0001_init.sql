@@ -182,24 +182,6 @@ CREATE TABLE progress (
     PRIMARY KEY (tenant_id, session_id, account_id, mode)
 );
 
-CREATE TABLE requests (
-    tenant_id   BIGINT NOT NULL,
-    id          BIGINT NOT NULL,
-    user_id     BIGINT NOT NULL,
-    external_id TEXT,
-    created_at  BIGINT NOT NULL,
-    ended_at    BIGINT,
-    PRIMARY KEY (tenant_id, id)
-);
-CREATE INDEX requests_external_id ON requests (tenant_id, external_id) WHERE external_id IS NOT NULL;
-
-CREATE TABLE request_sessions (
-    tenant_id  BIGINT NOT NULL,
-    request_id BIGINT NOT NULL,
-    session_id BIGINT NOT NULL,
-    PRIMARY KEY (tenant_id, session_id, request_id)
-);
-
 -- The ledger of unattended accesses, written before each call.
 CREATE TABLE accesses (
     tenant_id  BIGINT NOT NULL,

@@ -182,24 +182,6 @@ CREATE TABLE progress (
     PRIMARY KEY (tenant_id, session_id, account_id, mode)
 ) STRICT;
 
-CREATE TABLE requests (
-    tenant_id   INTEGER NOT NULL,
-    id          INTEGER NOT NULL,
-    user_id     INTEGER NOT NULL,
-    external_id TEXT,
-    created_at  INTEGER NOT NULL,
-    ended_at    INTEGER,
-    PRIMARY KEY (tenant_id, id)
-) STRICT;
-CREATE INDEX requests_external_id ON requests (tenant_id, external_id) WHERE external_id IS NOT NULL;
-
-CREATE TABLE request_sessions (
-    tenant_id  INTEGER NOT NULL,
-    request_id INTEGER NOT NULL,
-    session_id INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, session_id, request_id)
-) STRICT;
-
 -- The ledger of unattended accesses, written before each call.
 CREATE TABLE accesses (
     tenant_id  INTEGER NOT NULL,

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/secret"
+)
+
+// The forms in which entities lie in their rows: the root package's own JSON
+// tags are made for the log and leave out what is not for readers, so each form
+// adds what a snapshot leaves out.
+
+type connectionDoc struct {
+	ProviderName string       `json:"provider_name"`
+	BIC          string       `json:"bic,omitempty"`
+	AutoSync     bool         `json:"auto_sync"`
+	Channels     []channelDoc `json:"channels"`
+}
+
+type channelDoc struct {
+	bankfeed.Channel
+	Failures int `json:"failures,omitempty"`
+}
+
+type consentDoc struct {
+	bankfeed.Consent
+	FrequencyPerDay int                `json:"frequency_per_day,omitempty"`
+	AccountsListed  bool               `json:"accounts_listed,omitempty"`
+	FreshUntil      time.Time          `json:"fresh_until,omitzero"`
+	Session         bankfeed.SessionID `json:"session,omitempty"`
+}
+
+// grantDoc spells out the secrets of a grant, for sealing only.
+type grantDoc struct {
+	ConsentID       string    `json:"consent_id,omitempty"`
+	AuthorisationID string    `json:"authorisation_id,omitempty"`
+	AccessToken     string    `json:"access_token,omitempty"`
+	RefreshToken    string    `json:"refresh_token,omitempty"`
+	TokenExpiresAt  time.Time `json:"token_expires_at,omitzero"`
+	State           string    `json:"state,omitempty"`
+}
+
+func sealGrant(g bankfeed.Grant) grantDoc {
+	return grantDoc{string(g.ConsentID), string(g.AuthorisationID), string(g.AccessToken), string(g.RefreshToken), g.TokenExpiresAt, string(g.State)}
+}
+
+func (d grantDoc) grant() bankfeed.Grant {
+	return bankfeed.Grant{ConsentID: bankfeed.Secret(d.ConsentID), AuthorisationID: bankfeed.Secret(d.AuthorisationID),
+		AccessToken: bankfeed.Secret(d.AccessToken), RefreshToken: bankfeed.Secret(d.RefreshToken),
+		TokenExpiresAt: d.TokenExpiresAt, State: bankfeed.Secret(d.State)}
+}
+
+type accountDoc struct {
+	bankfeed.Account
+	LastReadAt time.Time                `json:"last_read_at,omitzero"`
+	Failure    *bankfeed.Failure        `json:"failure,omitempty"`
+	Raw        json.RawMessage          `json:"raw,omitempty"`
+	Access     []bankfeed.AccountAccess `json:"access,omitempty"`
+	Trust      bankfeed.IDTrust         `json:"trust,omitzero"`
+}
+
+type sessionDoc struct {
+	Type      bankfeed.SessionType  `json:"type"`
+	Initiator bankfeed.Initiator    `json:"initiator"`
+	Attended  bool                  `json:"attended"`
+	Failure   *bankfeed.Failure     `json:"failure,omitempty"`
+	Runs      []bankfeed.ChannelRun `json:"runs"`
+	FollowAll bool                  `json:"follow_all,omitempty"`
+}
+
+// What is sealed is bound to its owner and its use, so that one blob never
+// opens in place of another's.
+const (
+	sealConsent     = "consent"
+	sealAccount     = "account"
+	sealTransaction = "transaction"
+	sealPSU         = "psu"
+	sealLink        = "link"
+	sealEvent       = "event"
+)
+
+func ownerAAD(use string, tenant bankfeed.TenantID, user bankfeed.UserID) []byte {
+	return secret.AAD(use, int64(tenant), int64(user))
+}
+
+// sealer is the sealer of a user; ErrErased once the user's key is destroyed.
+func (s *Store) sealer(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (*secret.Sealer, error) {
+	return s.userKeys.Sealer(ctx, tenant, user)
+}
+
+// owner seals and opens the records of one user.
+type owner struct {
+	*secret.Sealer
+	tenant bankfeed.TenantID
+	user   bankfeed.UserID
+}
+
+func (s *Store) owner(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (owner, error) {
+	sealer, err := s.sealer(ctx, tenant, user)
+	return owner{sealer, tenant, user}, err
+}
+
+func (o owner) seal(use string, v any) ([]byte, error) {
+	plain, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("sealing a record (%s): %w", use, err)
+	}
+	return o.Seal(nil, plain, ownerAAD(use, o.tenant, o.user)), nil
+}
+
+func (o owner) open(use string, sealed []byte, v any) error {
+	if sealed == nil {
+		return nil
+	}
+	plain, err := o.Open(nil, sealed, ownerAAD(use, o.tenant, o.user))
+	if err == nil {
+		err = json.Unmarshal(plain, v)
+	}
+	if err != nil {
+		return fmt.Errorf("opening a record (%s): %w", use, err)
+	}
+	return nil
+}
