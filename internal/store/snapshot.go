@@ -59,7 +59,6 @@ func (e *snapshots) encode(s *bankfeed.Snapshot) ([]byte, error) {
 	}
 	shared(w, "consent", &e.consent, s.Consent, s.Consent != nil)
 	w.value("call", s.Call, s.Call != nil)
-	w.value("request", s.Request, s.Request != nil)
 	w.buf = append(w.buf, '}')
 	e.buf = w.buf
 	return w.buf, w.err

@@ -30,7 +30,6 @@ func fullSnapshot() *bankfeed.Snapshot {
 		LastTransaction: 11,
 		Consent:         &bankfeed.Consent{ID: 13},
 		Call:            &bankfeed.BankCall{Context: bankfeed.CallGetAccounts, At: now, Duration: time.Second},
-		Request:         &bankfeed.RequestRef{ID: 2, Sessions: []bankfeed.SessionID{9}},
 	}
 }
 
