@@ -44,6 +44,7 @@ type prepared struct {
 	insert       [][]byte
 	update       [][]byte
 	sessionPSU   []byte
+	newPSU       []byte
 	links        [][]byte
 	events       [][]byte
 	progressDocs []string
@@ -87,12 +88,11 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 	if p.update, err = sealTransactions(o, c.Transactions.Update); err != nil {
 		return p, err
 	}
-	if c.NewSession != nil && c.NewSession.PSU != nil {
-		if p.sessionPSU, err = o.seal(sealPSU, c.NewSession.PSU); err != nil {
-			return p, err
+	for to, n := range map[*[]byte]*bankfeed.Session{&p.newPSU: c.NewSession, &p.sessionPSU: c.Session} {
+		if n == nil || n.PSU == nil {
+			continue
 		}
-	} else if c.Session != nil && c.Session.PSU != nil {
-		if p.sessionPSU, err = o.seal(sealPSU, c.Session.PSU); err != nil {
+		if *to, err = o.seal(sealPSU, n.PSU); err != nil {
 			return p, err
 		}
 	}
@@ -173,21 +173,9 @@ func (s *Store) putConnection(ctx context.Context, tx *sql.Tx, c *bankfeed.Chang
 	return changed(r, err, bankfeed.ErrConflict)
 }
 
+// putSession ends or changes a session before it opens the next one, because a
+// connection has one open session at most.
 func (s *Store) putSession(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, p prepared) error {
-	if n := c.NewSession; n != nil {
-		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll})
-		if err != nil {
-			return err
-		}
-		r, err := tx.ExecContext(ctx, `
-			INSERT INTO sessions (tenant_id, id, user_id, connection_id, status, stage, external_id, open, version, created_at, ended_at, doc, psu)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12)
-			ON CONFLICT (tenant_id, connection_id) WHERE open DO NOTHING`,
-			c.Tenant, n.ID, c.User, n.Connection, n.Status, n.Stage, text(n.ExternalID), n.Open(), n.CreatedAt.UnixMicro(), microsOf(n.EndedAt), doc, p.sessionPSU)
-		if err := changed(r, err, bankfeed.ErrBusy); err != nil {
-			return err
-		}
-	}
 	if n := c.Session; n != nil {
 		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll})
 		if err != nil {
@@ -204,6 +192,20 @@ func (s *Store) putSession(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, 
 			if _, err := tx.ExecContext(ctx, `DELETE FROM progress WHERE tenant_id = $1 AND session_id = $2`, c.Tenant, n.ID); err != nil {
 				return err
 			}
+		}
+	}
+	if n := c.NewSession; n != nil {
+		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll})
+		if err != nil {
+			return err
+		}
+		r, err := tx.ExecContext(ctx, `
+			INSERT INTO sessions (tenant_id, id, user_id, connection_id, status, stage, external_id, open, version, created_at, ended_at, doc, psu)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11, $12)
+			ON CONFLICT (tenant_id, connection_id) WHERE open DO NOTHING`,
+			c.Tenant, n.ID, c.User, n.Connection, n.Status, n.Stage, text(n.ExternalID), n.Open(), n.CreatedAt.UnixMicro(), microsOf(n.EndedAt), doc, p.newPSU)
+		if err := changed(r, err, bankfeed.ErrBusy); err != nil {
+			return err
 		}
 	}
 	return nil
