@@ -81,6 +81,9 @@ func (s *PostgresServer) exec(ctx context.Context, f func(*pgx.Conn) error) erro
 	return f(c)
 }
 
+// Env is what names this server to child processes.
+func (s *PostgresServer) Env() []string { return []string{PostgresEnv + "=" + s.URL} }
+
 // Stop ends a server that was started for us, with its data. It leaves a server that was only found alone.
 func (s *PostgresServer) Stop() error {
 	if s.stop == nil {

@@ -22,16 +22,21 @@ import (
 // RabbitMQEnv names a RabbitMQ broker for tests and bench, as an amqp:// URL whose user may make virtual hosts.
 const RabbitMQEnv = "BANKFEED_TEST_AMQP_URL"
 
+// ManagementEnv names the management API of that broker, as an http:// URL without credentials. Unset, it is looked for on the
+// broker's host at port 15672.
+const ManagementEnv = "BANKFEED_TEST_AMQP_MANAGEMENT_URL"
+
 // managementPort is where the management plugin listens unless told otherwise.
 const managementPort = "15672"
 
 // RabbitMQServer is a RabbitMQ broker that answers and lets us make virtual hosts.
 type RabbitMQServer struct {
-	URL     string // of the broker; holds the password
-	Source  string // where it was found, to be shown: as PostgresServer.Source
-	Version string // as the broker states it: "3.10.8"
-	admin   vhostAdmin
-	stop    func() error
+	URL        string // of the broker; holds the password
+	Management string // base URL of its management API, without credentials; empty when it has none and rabbitmqctl serves
+	Source     string // where it was found, to be shown: as PostgresServer.Source
+	Version    string // as the broker states it: "3.10.8"
+	admin      vhostAdmin
+	stop       func() error
 }
 
 // vhostAdmin makes and removes virtual hosts in one of the ways a broker offers.
@@ -43,13 +48,13 @@ type vhostAdmin interface {
 // RabbitMQ finds or starts a RabbitMQ broker. The caller stops it.
 func RabbitMQ(ctx context.Context) (*RabbitMQServer, error) {
 	if named := os.Getenv(RabbitMQEnv); named != "" {
-		s, err := openRabbitMQ(ctx, named, "environment", managementPort)
+		s, err := openRabbitMQ(ctx, named, "environment", os.Getenv(ManagementEnv))
 		if err != nil {
 			return nil, fmt.Errorf("RabbitMQ of %s: %w", RabbitMQEnv, err)
 		}
 		return s, nil
 	}
-	s, errListening := openRabbitMQ(ctx, "amqp://guest:guest@127.0.0.1:5672/", "listening on 127.0.0.1:5672", managementPort)
+	s, errListening := openRabbitMQ(ctx, "amqp://guest:guest@127.0.0.1:5672/", "listening on 127.0.0.1:5672", "")
 	if errListening == nil {
 		return s, nil
 	}
@@ -64,6 +69,7 @@ func RabbitMQ(ctx context.Context) (*RabbitMQServer, error) {
 	return nil, fmt.Errorf("RabbitMQ %w: %s is not set; %w; %w; %w", ErrNotFound, RabbitMQEnv, errListening, errInstalled, errDocker)
 }
 
+// openRabbitMQ connects to a broker. Without the address of its management API it tries the usual one.
 func openRabbitMQ(ctx context.Context, address, source, management string) (*RabbitMQServer, error) {
 	u, err := amqp.ParseURI(address)
 	if err != nil {
@@ -73,10 +79,13 @@ func openRabbitMQ(ctx context.Context, address, source, management string) (*Rab
 	if s.Version, err = dialRabbitMQ(address); err != nil {
 		return nil, err
 	}
-	api := &managementAPI{base: "http://" + net.JoinHostPort(u.Host, management), user: u.Username, password: u.Password}
+	if management == "" {
+		management = "http://" + net.JoinHostPort(u.Host, managementPort)
+	}
+	api := &managementAPI{base: strings.TrimSuffix(management, "/"), user: u.Username, password: u.Password}
 	errAPI := api.check(ctx)
 	if errAPI == nil {
-		s.admin = api
+		s.admin, s.Management = api, api.base
 		return s, nil
 	}
 	errCtl := checkRabbitmqctl(ctx, u)
@@ -95,6 +104,11 @@ func dialRabbitMQ(address string) (version string, err error) {
 	}
 	version, _ = c.Properties["version"].(string)
 	return version, c.Close()
+}
+
+// Env is what names this broker to child processes.
+func (s *RabbitMQServer) Env() []string {
+	return []string{RabbitMQEnv + "=" + s.URL, ManagementEnv + "=" + s.Management}
 }
 
 // Stop ends a broker that was started for us, with its data. It leaves a broker that was only found alone.
@@ -271,6 +285,7 @@ func (s *RabbitMQInstance) configure(ctx context.Context) error {
 	port, management, distribution, epmd := ports[0], strconv.Itoa(ports[1]), ports[2], strconv.Itoa(ports[3])
 	password := randomHex(16)
 	s.URL = fmt.Sprintf("amqp://bankfeed:%s@%s/", password, loopback(port))
+	s.Management = "http://127.0.0.1:" + management
 	conf, err := s.writeFile("rabbitmq.conf", fmt.Sprintf(`listeners.tcp.1 = %s
 management.tcp.ip = 127.0.0.1
 management.tcp.port = %s
@@ -325,7 +340,7 @@ log.file = false
 			return err
 		}
 		s.Version = version
-		api := &managementAPI{base: "http://127.0.0.1:" + management, user: "bankfeed", password: password}
+		api := &managementAPI{base: s.Management, user: "bankfeed", password: password}
 		s.admin = api
 		return api.check(ctx)
 	}
@@ -363,14 +378,10 @@ func dockerRabbitMQ(ctx context.Context) (_ *RabbitMQServer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	_, port, err := net.SplitHostPort(management)
-	if err != nil {
-		return nil, fmt.Errorf("docker port: %w", err)
-	}
 	ctx, cancel := context.WithTimeoutCause(ctx, startPatience, fmt.Errorf("no answer within %s", startPatience))
 	defer cancel()
 	for {
-		s, err := openRabbitMQ(ctx, fmt.Sprintf("amqp://bankfeed:%s@%s/", password, address), "docker "+rabbitImage, port)
+		s, err := openRabbitMQ(ctx, fmt.Sprintf("amqp://bankfeed:%s@%s/", password, address), "docker "+rabbitImage, "http://"+management)
 		if err == nil {
 			s.stop = c.stop
 			return s, nil

@@ -56,6 +56,18 @@ func TestPrivateRabbitMQKeepsMessagesOverKill(t *testing.T) {
 	require.NoError(t, err)
 	publish(t, url, "q")
 
+	for _, v := range server.Env() { // as a child process would see it
+		name, value, _ := strings.Cut(v, "=")
+		t.Setenv(name, value)
+	}
+	named, err := services.RabbitMQ(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "environment", named.Source)
+	_, dropOther, err := named.CreateVHost(t.Context(), "bankfeed_test")
+	require.NoError(t, err)
+	require.NoError(t, dropOther())
+	require.NoError(t, named.Stop(), "it is not ours to end")
+
 	require.NoError(t, server.Kill())
 	_, err = amqp.Dial(url)
 	require.Error(t, err, "nobody answers")

@@ -156,20 +156,20 @@ func findServices(ctx context.Context) (*found, error) {
 	pg, err := services.Postgres(ctx)
 	switch {
 	case errors.Is(err, services.ErrNotFound):
-		f.lines = append(f.lines, "PostgreSQL: "+oneLine(err.Error()))
+		f.lines = append(f.lines, oneLine(err.Error()))
 	case err != nil:
 		return f, err
 	default:
-		f.add("PostgreSQL", pg.Version, pg.Source, services.PostgresEnv, pg.URL, pg.Stop)
+		f.add("PostgreSQL", pg.Version, pg.Source, pg.Env(), pg.Stop)
 	}
 	mq, err := services.RabbitMQ(ctx)
 	switch {
 	case errors.Is(err, services.ErrNotFound):
-		f.lines = append(f.lines, "RabbitMQ: "+oneLine(err.Error()))
+		f.lines = append(f.lines, oneLine(err.Error()))
 	case err != nil:
 		return f, err
 	default:
-		f.add("RabbitMQ", mq.Version, mq.Source, services.RabbitMQEnv, mq.URL, mq.Stop)
+		f.add("RabbitMQ", mq.Version, mq.Source, mq.Env(), mq.Stop)
 	}
 	spec := os.Getenv(specEnv)
 	if spec == "" {
@@ -186,9 +186,9 @@ func findServices(ctx context.Context) (*found, error) {
 	return f, nil
 }
 
-func (f *found) add(name, version, source, env, url string, stop func() error) {
+func (f *found) add(name, version, source string, env []string, stop func() error) {
 	f.lines = append(f.lines, fmt.Sprintf("%s %s (%s)", name, version, source))
-	f.env = append(f.env, env+"="+url)
+	f.env = append(f.env, env...)
 	f.stops = append(f.stops, stop)
 }
 

@@ -43,7 +43,7 @@ var (
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	server, err := postgres()
-	need(t, "PostgreSQL", err)
+	need(t, err)
 	url, drop, err := server.CreateDatabase(context.Background(), "bankfeed_test")
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func PostgresURL(t testing.TB) string {
 func AMQPURL(t testing.TB) string {
 	t.Helper()
 	server, err := rabbitMQ()
-	need(t, "RabbitMQ", err)
+	need(t, err)
 	url, drop, err := server.CreateVHost(context.Background(), "bankfeed_test")
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func PrivatePostgres(t testing.TB, o services.PostgresOptions) *services.Postgre
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	server, err := services.PrivatePostgres(ctx, o)
-	need(t, "private PostgreSQL", err)
+	need(t, err)
 	cleanup(t, server.Stop)
 	return server
 }
@@ -82,7 +82,7 @@ func PrivateRabbitMQ(t testing.TB) *services.RabbitMQInstance {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	server, err := services.PrivateRabbitMQ(ctx)
-	need(t, "private RabbitMQ", err)
+	need(t, err)
 	cleanup(t, server.Stop)
 	return server
 }
@@ -111,13 +111,13 @@ func Bulk(t testing.TB) {
 }
 
 // need skips the test when the service is missing and fails it when the service is there and broken.
-func need(t testing.TB, service string, err error) {
+func need(t testing.TB, err error) {
 	t.Helper()
 	if errors.Is(err, services.ErrNotFound) {
-		t.Skip(notRun + service + ": " + strings.Join(strings.Fields(err.Error()), " ")) // on one line, for the test runner
+		t.Skip(notRun + strings.Join(strings.Fields(err.Error()), " ")) // on one line, for the test runner
 	}
 	if err != nil {
-		t.Fatalf("%s: %v", service, err)
+		t.Fatal(err)
 	}
 }
 
