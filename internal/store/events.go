@@ -108,21 +108,12 @@ func (s *Store) insertEventsSQLite(ctx context.Context, tx *sql.Tx, c *bankfeed.
 	return nil
 }
 
-// insertEventsPostgres is one statement for any number of rows.
+var eventColumns = []string{"tenant_id", "lane", "position", "type", "topic", "at", "user_id", "connection_id", "account_id", "session_id", "payload"}
+
 func (s *Store) insertEventsPostgres(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, to bankfeed.Committed, sealed [][]byte) error {
-	n := len(c.Events)
-	types := make([]string, n)
-	numbers := make([]int64, 5*n)
-	topics, times, connections, accounts, sessions := numbers[:n], numbers[n:2*n], numbers[2*n:3*n], numbers[3*n:4*n], numbers[4*n:]
-	for i, d := range c.Events {
-		types[i], topics[i], times[i] = string(d.Type), int64(d.Type.Topic()), d.At.UnixMicro()
-		connections[i], accounts[i], sessions[i] = int64(d.Connection), int64(d.Account), int64(d.Session)
-	}
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO events (tenant_id, lane, position, type, topic, at, user_id, connection_id, account_id, session_id, payload)
-		SELECT $1, $2, $3 + e.n - 1, e.type, e.topic, e.at, $4, e.connection_id, e.account_id, e.session_id, e.payload
-		FROM unnest($5::text[], $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[])
-			WITH ORDINALITY AS e (type, topic, at, connection_id, account_id, session_id, payload, n)`,
-		int64(c.Tenant), int64(to.Lane), int64(to.First), int64(c.User), types, topics, times, connections, accounts, sessions, sealed)
-	return err
+	return copyRows(ctx, tx, "events", eventColumns, len(sealed), func(i int) ([]any, error) {
+		d := &c.Events[i]
+		return []any{int64(c.Tenant), int64(to.Lane), int64(to.First) + int64(i), string(d.Type), int64(d.Type.Topic()), d.At.UnixMicro(),
+			int64(c.User), int64(d.Connection), int64(d.Account), int64(d.Session), sealed[i]}, nil
+	})
 }

@@ -1,0 +1,62 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/store"
+	"github.com/bankfeed/bankfeed/internal/store/storetest"
+)
+
+// page is a change with the events of one page of n transactions.
+func page(tenant bankfeed.TenantID, user bankfeed.UserID, n int) *bankfeed.Change {
+	c := &bankfeed.Change{Tenant: tenant, User: user}
+	connection := &bankfeed.Connection{ID: 5, ProviderID: "200", ProviderName: "WBX Test Bank", CreatedAt: storetest.Now,
+		Channels: []bankfeed.Channel{{Mode: bankfeed.Redirect, Status: bankfeed.ChannelRunning}}}
+	account := &bankfeed.Account{ID: 3, Type: bankfeed.AccountCurrent, Currency: "EUR", CreatedAt: storetest.Now,
+		Identifiers: []bankfeed.Identifier{{Type: bankfeed.IdentIBAN, Value: "DE02120300000000202051"}}}
+	session := &bankfeed.SessionRef{ID: 9, Type: bankfeed.SessionAll, Status: bankfeed.SessionInProgress, Stage: bankfeed.StageTransactions}
+	for i := range n {
+		c.Events = append(c.Events, bankfeed.Draft{Type: bankfeed.EventTransactionCreated, At: storetest.Now,
+			Connection: 5, Account: 3, Session: 9, Snapshot: &bankfeed.Snapshot{
+				Schema: bankfeed.SnapshotSchema, Build: "20260302.1", Node: "0123456789ab",
+				User: bankfeed.UserRef{ID: user, BusinessContext: bankfeed.Individual}, Session: session, Connection: connection, Account: account,
+				Transaction: &bankfeed.Transaction{ID: bankfeed.TransactionID(i + 1), Status: bankfeed.TransactionBooked,
+					Money:       bankfeed.Money{Amount: bankfeed.MustAmount("-12.30"), Currency: "EUR"},
+					BookingDate: "2026-03-02", ValueDate: "2026-03-02", BankID: fmt.Sprintf("T%09d", i), EndToEndID: "E2E-0001",
+					Creditor:   bankfeed.Party{Name: "Stadtwerke", Account: bankfeed.Identifier{Type: bankfeed.IdentIBAN, Value: "DE02100100100006820101"}},
+					Remittance: []string{"Abschlag Strom 03/2026 Kundennummer 4711"}, CreatedAt: storetest.Now},
+			}})
+	}
+	return c
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for _, s := range []*store.Store{storetest.SQLite(b), storetest.Postgres(b)} {
+		b.Run(string(s.Engine())+"/1", func(b *testing.B) {
+			c := page(1, 7, 1)
+			for b.Loop() {
+				_, err := s.AppendEvents(context.Background(), c)
+				require.NoError(b, err)
+			}
+		})
+		b.Run(string(s.Engine()), func(b *testing.B) {
+			c := page(1, 7, 500)
+			for b.Loop() {
+				_, err := s.AppendEvents(context.Background(), c)
+				require.NoError(b, err)
+			}
+			b.ReportMetric(float64(b.N)*500/b.Elapsed().Seconds(), "events/s")
+		})
+		b.Run(string(s.Engine())+"/seal", func(b *testing.B) {
+			c := page(1, 7, 500)
+			for b.Loop() {
+				require.NoError(b, s.SealEvents(context.Background(), c))
+			}
+		})
+	}
+}
