@@ -92,6 +92,9 @@ type TransactionPage struct {
 	Balances     []bankfeed.Balance // some banks send them along
 	Next         string
 	More         bool
+	// BookedOnly: the bank was not asked for pending items, so that their
+	// absence means nothing.
+	BookedOnly bool
 }
 
 // ConsentRequest says what to ask for.

@@ -16,6 +16,9 @@ type Error struct {
 	Text   string // the bank's text, bounded and with account numbers masked
 	// RetryAfter is when the bank said to come back; zero if it did not.
 	RetryAfter time.Duration
+	// Daily: the limit that was hit counts days, as far as the bank's words
+	// tell.
+	Daily bool
 	// TryAgain: the same step may be answered once more (a mistyped code).
 	TryAgain bool
 	Err      error
