@@ -18,16 +18,17 @@ type instance struct {
 	env      []string // nil: ours
 	as       owner
 	dir      string                      // holds all it writes
-	cleanup  string                      // shell script of the guard; $1 is the process id, $2 the directory
+	cleanup  string                      // shell script of the guard; $1 is the process id
 	orderly  os.Signal                   // asks it to stop
 	answers  func(context.Context) error // nil once it does
 	released func(context.Context) error // waits until a killed server has let go of its ports; may be nil
 	occupied string                      // what it says when it ends because children of a killed one still hold its data
+	sweeper  *guard                      // removes the directory if nobody else does
 	p        *process
 }
 
 // newInstance makes the directory of a private server and hands it to the first of the accounts that exists.
-func newInstance(name string, accounts ...string) (instance, error) {
+func newInstance(ctx context.Context, name string, accounts ...string) (instance, error) {
 	as, err := unprivileged(accounts...)
 	if err != nil {
 		return instance{}, err
@@ -36,7 +37,15 @@ func newInstance(name string, accounts ...string) (instance, error) {
 	if err != nil {
 		return instance{}, err
 	}
-	return instance{as: as, dir: dir}, as.give(dir)
+	i := instance{as: as, dir: dir}
+	// Several passes: what was interrupted, initdb for one, may still be writing.
+	if i.sweeper, err = newGuard(ctx, `for pass in 1 2 3 4 5; do rm -rf "$1"; sleep 1; done`, dir); err == nil {
+		err = as.give(dir)
+	}
+	if err != nil {
+		return instance{}, errors.Join(err, i.remove())
+	}
+	return i, nil
 }
 
 // writeFile puts a file that only the server may read into its directory.
@@ -73,7 +82,7 @@ func (i *instance) start(ctx context.Context) (again bool, err error) {
 		return false, err
 	}
 	i.p = p
-	if p.guard, err = newGuard(ctx, i.cleanup, strconv.Itoa(p.cmd.Process.Pid), i.dir); err != nil {
+	if p.guard, err = newGuard(ctx, i.cleanup, strconv.Itoa(p.cmd.Process.Pid)); err != nil {
 		return false, errors.Join(err, i.Kill())
 	}
 	for {
@@ -117,5 +126,8 @@ func (i *instance) halt(end func(*process) error) error {
 
 // remove ends the server and deletes its data.
 func (i *instance) remove() error {
-	return errors.Join(i.Kill(), os.RemoveAll(i.dir))
+	err := errors.Join(i.Kill(), os.RemoveAll(i.dir))
+	i.sweeper.dismiss()
+	i.sweeper = nil
+	return err
 }

@@ -150,7 +150,7 @@ func PrivatePostgres(ctx context.Context, o PostgresOptions) (_ *PostgresInstanc
 		return nil, err
 	}
 	s := &PostgresInstance{}
-	if s.instance, err = newInstance("postgres", "postgres", "nobody"); err != nil {
+	if s.instance, err = newInstance(ctx, "postgres", "postgres", "nobody"); err != nil {
 		return nil, fmt.Errorf("private PostgreSQL: %w", err)
 	}
 	defer func() {
@@ -164,7 +164,7 @@ func PrivatePostgres(ctx context.Context, o PostgresOptions) (_ *PostgresInstanc
 	s.orderly = fastShutdown
 	s.occupied = "pre-existing shared memory block"
 	// SIGQUIT ends the server and its children without a shutdown checkpoint: nobody will read the data again.
-	s.cleanup = `kill -QUIT "$1"; while kill -0 "$1" 2>/dev/null; do sleep 0.1; done; rm -rf "$2"`
+	s.cleanup = `kill -QUIT "$1"`
 	s.answers = func(ctx context.Context) error {
 		found, err := openPostgres(ctx, s.URL, s.Source)
 		if err == nil {

@@ -250,7 +250,7 @@ func PrivateRabbitMQ(ctx context.Context) (_ *RabbitMQInstance, err error) {
 		}
 	}
 	s := &RabbitMQInstance{}
-	if s.instance, err = newInstance("rabbitmq", "rabbitmq", "nobody"); err != nil {
+	if s.instance, err = newInstance(ctx, "rabbitmq", "rabbitmq", "nobody"); err != nil {
 		return nil, fmt.Errorf("private RabbitMQ: %w", err)
 	}
 	defer func() {
@@ -324,7 +324,7 @@ log.file = false
 		"ERL_FLAGS=-kernel inet_dist_use_interface {127,0,0,1}",
 	)
 	s.orderly = terminate
-	s.cleanup = `kill -KILL -"$1"; sleep 0.5; epmd -port ` + epmd + ` -kill >/dev/null 2>&1; rm -rf "$2"`
+	s.cleanup = `kill -KILL -"$1"; sleep 0.5; epmd -port ` + epmd + ` -kill >/dev/null 2>&1`
 	s.stop = func() error {
 		err := s.remove()
 		// The port mapper is a daemon outside the broker's process group. It refuses as long as it believes the node alive, and
