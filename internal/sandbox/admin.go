@@ -243,14 +243,12 @@ func (b *Bank) fireOnUser(ev event, u testUser, us *userState) (map[string]any, 
 		return b.newTransaction(ev, u, us, today)
 	case "book_pending":
 		n := 0
-		posts := slices.Clone(us.Posted) // readers may hold the old one
-		for i := range posts {
-			if posts[i].Booked == notBooked {
-				posts[i].Booked = today
+		for i := range us.Posted {
+			if p := &us.Posted[i]; p.Booked == notBooked {
+				p.Booked = today
 				n++
 			}
 		}
-		us.Posted = posts
 		if us.EarlyDays == nil {
 			us.EarlyDays = map[int]bool{}
 		}

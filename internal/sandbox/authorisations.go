@@ -32,14 +32,15 @@ const (
 
 // authorisation is an authorisation sub-resource of a consent.
 type authorisation struct {
-	ID, Consent string
-	Status      string
-	PSU         string
-	Method      string    `json:",omitempty"`
-	Challenged  time.Time // when the one-time code was sent
-	Created     time.Time
-	WrongCodes  int    `json:",omitempty"`
-	FormToken   string // must come back with the next form of the SCA page
+	ID         string    `json:"id"`
+	Consent    string    `json:"consent"`
+	Status     string    `json:"status"`
+	PSU        string    `json:"psu"`
+	Method     string    `json:"method,omitempty"`
+	Challenged time.Time `json:"challenged"` // when the one-time code was sent
+	Created    time.Time `json:"created"`
+	WrongCodes int       `json:"wrongCodes,omitempty"`
+	FormToken  string    `json:"formToken"` // must come back with the next form of the SCA page
 }
 
 func (a *authorisation) open() bool { return a.Status != scaFinalised && a.Status != scaFailed }

@@ -29,22 +29,26 @@ const (
 
 // consent is an account information consent resource.
 type consent struct {
-	ID, Channel, Segment string
-	PSU                  string
-	Access               access
-	Recurring            bool
-	ValidUntil           int // last day, counted from 1970
-	Frequency            int
-	Status               string
-	Created, LastAction  time.Time
-	RedirectURI, NokURI  string
-	Authorisations       []string
-	Chosen               []string             `json:",omitempty"` // accounts picked on the bank's page
-	WrongPasswords       int                  `json:",omitempty"`
-	TokenExpired         bool                 `json:",omitempty"`
-	ReadThrough          map[string]time.Time `json:",omitempty"` // account to when its list was first read to the end
-	Calls                map[string][]int64   `json:",omitempty"` // kind and account to the times of unattended accesses
-	DeltaDay             map[string]int       `json:",omitempty"` // account to the day deltaList was last read
+	ID             string               `json:"id"`
+	Channel        string               `json:"channel"`
+	Segment        string               `json:"segment"`
+	PSU            string               `json:"psu"`
+	Access         access               `json:"access"`
+	Recurring      bool                 `json:"recurring"`
+	ValidUntil     int                  `json:"validUntil"` // last day, counted from 1970
+	Frequency      int                  `json:"frequency"`
+	Status         string               `json:"status"`
+	Created        time.Time            `json:"created"`
+	LastAction     time.Time            `json:"lastAction"`
+	RedirectURI    string               `json:"redirectUri"`
+	NokURI         string               `json:"nokUri"`
+	Authorisations []string             `json:"authorisations"`
+	Chosen         []string             `json:"chosen,omitempty"` // accounts picked on the bank's page
+	WrongPasswords int                  `json:"wrongPasswords,omitempty"`
+	TokenExpired   bool                 `json:"tokenExpired,omitempty"`
+	ReadThrough    map[string]time.Time `json:"readThrough,omitempty"` // account to when its list was first read to the end
+	Calls          map[string][]int64   `json:"calls,omitempty"`       // kind and account to the times of unattended accesses
+	DeltaDay       map[string]int       `json:"deltaDay,omitempty"`    // account to the day deltaList was last read
 }
 
 // access is what a TPP asks for. A nil list was not asked for, an empty one

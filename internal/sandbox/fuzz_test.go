@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +14,7 @@ import (
 
 // What strangers send never breaks the bank: no panic and no 500.
 func FuzzListing(f *testing.F) {
-	b, err := New(Config{Seed: 7, Now: func() time.Time { return testNow }, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	b, err := New(Config{Seed: 7, Now: func() time.Time { return testNow }, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -28,7 +27,7 @@ func FuzzListing(f *testing.F) {
 	f.Add("bookingStatus=booked&entryReferenceFrom=RB00000000-20261121-000001&dateTo=0001-01-01", "b0000000--2026112-00")
 	f.Fuzz(func(t *testing.T, query, id string) {
 		for _, path := range []string{"/transactions", "/transactions/" + url.PathEscape(id)} {
-			r := httptest.NewRequest("GET", "/embedded/v1/accounts/"+rid+"/x", http.NoBody)
+			r := httptest.NewRequest(http.MethodGet, "/embedded/v1/accounts/"+rid+"/x", http.NoBody)
 			r.URL = &url.URL{Path: "/embedded/v1/accounts/" + rid + strings.ReplaceAll(path, "..", ""), RawQuery: query}
 			r.Header.Set("X-Request-ID", uuid.NewString())
 			r.Header.Set("Consent-ID", "c")
@@ -51,7 +50,7 @@ func FuzzConsentRequest(f *testing.F) {
 	f.Add(`{"access":{"accounts":[{"iban":null}]},"recurringIndicator":1}`)
 	f.Add(`null`)
 	f.Fuzz(func(t *testing.T, body string) {
-		r := httptest.NewRequest("POST", "/embedded/v1/consents", strings.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, "/embedded/v1/consents", strings.NewReader(body))
 		r.Header.Set("X-Request-ID", uuid.NewString())
 		r.Header.Set("PSU-IP-Address", "192.0.2.1")
 		w := httptest.NewRecorder()

@@ -68,7 +68,7 @@ func (l *ledger) page(from, to, offset, limit int) (list []entry, more bool) {
 	from, to = max(from, l.oldest()), min(to, l.today)
 	for day := to; day >= from; day-- {
 		var head []entry
-		count := 0
+		var count int
 		if l.perDay > 0 {
 			head = l.postedOn(day)
 			count = len(head) + l.perDay

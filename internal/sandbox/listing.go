@@ -31,7 +31,10 @@ type cursor struct {
 }
 
 func (q cursor) encode() string {
-	data, _ := json.Marshal(q) // plain fields only
+	data, err := json.Marshal(q)
+	if err != nil {
+		panic(err) // plain fields only
+	}
 	return base64.RawURLEncoding.EncodeToString(data)
 }
 

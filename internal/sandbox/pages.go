@@ -15,7 +15,10 @@ import (
 //go:embed pages/*.html
 var pageFiles embed.FS
 
-var pages = template.Must(template.ParseFS(pageFiles, "pages/*.html"))
+var pages = template.Must(template.New("").Funcs(template.FuncMap{
+	// The users' descriptions are written in Markdown, for the manual.
+	"plain": func(s string) string { return strings.ReplaceAll(s, "`", "") },
+}).ParseFS(pageFiles, "pages/*.html"))
 
 // scaView is what the SCA page shows. Step is login, confirm or done.
 type scaView struct {

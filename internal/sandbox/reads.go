@@ -110,7 +110,7 @@ func (b *Bank) endAfterSync(c *call, con *consent, u testUser, us *userState) {
 	if con.Status != statusValid || c.r.URL.Query().Get("cursor") != "" {
 		return
 	}
-	end := func() {}
+	var end func()
 	switch {
 	case u.has(flawTokenExpired, us):
 		end = func() { con.TokenExpired = true }
@@ -143,9 +143,11 @@ func (b *Bank) endAfterSync(c *call, con *consent, u testUser, us *userState) {
 
 // use counts an unattended access or refuses it. The caller holds mu.
 func (b *Bank) use(c *call, rd *reading, kind, account string) error {
-	rd.con.LastAction = rd.now
-	if c.attended {
+	if dayOf(rd.con.LastAction) != dayOf(rd.now) { // a TPP sees the date only
+		rd.con.LastAction = rd.now
 		b.counted()
+	}
+	if c.attended {
 		return nil
 	}
 	limit, textOnly := rd.con.Frequency, rd.user.has(flawRateLimitText, rd.state)
@@ -280,7 +282,8 @@ func (b *Bank) readAccount(c *call, kind, item string) (*ledger, *reading, error
 	if err := b.use(c, rd, kind, a.name+item); err != nil {
 		return nil, nil, err
 	}
-	return rd.ledger(a), rd, nil
+	l := rd.ledger(a)
+	return l, rd, nil
 }
 
 func (b *Bank) getAccount(c *call) (reply, error) {

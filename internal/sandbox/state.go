@@ -22,50 +22,51 @@ const (
 
 // state is everything a bank remembers. All the rest is computed from the seed.
 type state struct {
-	Version        int
-	Seed           int64
-	Offset         int64 // nanoseconds the bank's clock is ahead of the real one
-	Sequence       int64 // of fired transactions and accounts
-	Down           string
-	DelayMS        int64
-	Consents       map[string]*consent
-	Authorisations map[string]*authorisation
-	Users          map[string]*userState
+	Version        int                       `json:"version"`
+	Seed           int64                     `json:"seed"`
+	Offset         int64                     `json:"offset"`   // nanoseconds the bank's clock is ahead of the real one
+	Sequence       int64                     `json:"sequence"` // of fired transactions
+	Down           string                    `json:"down"`
+	DelayMS        int64                     `json:"delayMs"`
+	Consents       map[string]*consent       `json:"consents"`
+	Authorisations map[string]*authorisation `json:"authorisations"`
+	Users          map[string]*userState     `json:"users"`
 }
 
 // userState is what events have done to one test user.
 type userState struct {
-	Healed          bool             `json:",omitempty"` // the built-in flaw is off
-	PasswordExpired bool             `json:",omitempty"`
-	ActionRequired  bool             `json:",omitempty"`
-	Down            string           `json:",omitempty"`
-	DelayMS         int64            `json:",omitempty"`
-	Mutations       int              `json:",omitempty"` // further pages before which an entry slips in
-	MutatedOn       map[string]int   `json:",omitempty"` // account to the day the built-in mutation ran
-	Posted          []posted         `json:",omitempty"` // append-only, so that readers may share it
-	EarlyDays       map[int]bool     `json:",omitempty"` // days whose pending entries were booked the same day
-	Shifts          map[string]int64 `json:",omitempty"` // account to minor units added to its balances
-	Added           []addedAccount   `json:",omitempty"`
-	Closed          map[string]bool  `json:",omitempty"`
-	Fetches         int64            `json:",omitempty"` // listings answered to the user whose ids change
+	Healed          bool             `json:"healed,omitempty"` // the built-in flaw is off
+	PasswordExpired bool             `json:"passwordExpired,omitempty"`
+	ActionRequired  bool             `json:"actionRequired,omitempty"`
+	Down            string           `json:"down,omitempty"`
+	DelayMS         int64            `json:"delayMs,omitempty"`
+	Mutations       int              `json:"mutations,omitempty"` // further pages before which an entry slips in
+	MutatedOn       map[string]int   `json:"mutatedOn,omitempty"` // account to the day the built-in mutation ran
+	Posted          []posted         `json:"posted,omitempty"`
+	EarlyDays       map[int]bool     `json:"earlyDays,omitempty"` // days whose pending entries were booked the same day
+	Shifts          map[string]int64 `json:"shifts,omitempty"`    // account to minor units added to its balances
+	Added           []addedAccount   `json:"added,omitempty"`
+	Closed          map[string]bool  `json:"closed,omitempty"`
+	Fetches         int64            `json:"fetches,omitempty"` // listings answered to the user whose ids change
 }
 
 // posted is a transaction that an event made.
 type posted struct {
-	Seq     int64
-	Account string
-	Day     int // it was made
-	Booked  int // day it is booked; notBooked while pending
-	Minor   int64
-	Name    string
-	Purpose string
+	Seq     int64  `json:"seq"`
+	Account string `json:"account"`
+	Day     int    `json:"day"`    // it was made
+	Booked  int    `json:"booked"` // day it is booked; notBooked while pending
+	Minor   int64  `json:"minor"`
+	Name    string `json:"name"`
+	Purpose string `json:"purpose"`
 }
 
 const notBooked = 1 << 40
 
 type addedAccount struct {
-	Name, Currency string
-	Day            int
+	Name     string `json:"name"`
+	Currency string `json:"currency"`
+	Day      int    `json:"day"`
 }
 
 func newState(seed int64) *state {

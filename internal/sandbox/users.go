@@ -46,13 +46,17 @@ const (
 	flawShortHistory   flaw = "short-history"
 	flawNonsense       flaw = "nonsense"
 	flawBig            flaw = "big"
-	slowDelayMS             = 2000
-	mutatingPageSize        = 25
-	shortHistoryDays        = 89
-	bigTotal                = 100_000
-	maxNumberedUsers        = 1_000_000
-	maxBig                  = 10_000_000
-	afterSyncGrace          = 30 * time.Second
+)
+
+const (
+	slowDelayMS      = 2000
+	mutatingPageSize = 25
+	shortHistoryDays = 89
+	bigTotal         = 100_000
+	maxBig           = 10_000_000
+	maxNumberedUsers = 1_000_000
+	// afterSyncGrace is how long reads still belong to a sync that has read all lists.
+	afterSyncGrace = 30 * time.Second
 )
 
 // testUser is one login of the bank, the same on both channels.
