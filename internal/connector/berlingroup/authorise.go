@@ -1,0 +1,522 @@
+package berlingroup
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
+)
+
+const (
+	maxSteps   = 6 // calls that one answer of the PSU may lead to
+	maxMethods = 50
+	maxImage   = 512 << 10 // decoded (1.3.12, challengeData)
+)
+
+// The links that lead on, with one name per meaning in the order in which
+// they are followed. Names that begin with start create the authorisation
+// (POST), the others update it (PUT).
+var (
+	codeLinks     = []string{"authoriseTransaction", "startAuthorisationWithTransactionAuthorisation"}
+	methodLinks   = []string{"selectAuthenticationMethod", "startAuthorisationWithAuthenticationMethodSelection"}
+	passwordLinks = []string{"updatePsuAuthentication", "startAuthorisationWithPsuAuthentication"}
+	psuIDLinks    = []string{"updatePsuIdentification", "startAuthorisationWithPsuIdentification"}
+	startLinks    = []string{"startAuthorisation"}
+	cipherLinks   = []string{"startAuthorisationWithEncryptedPsuAuthentication", "updateEncryptedPsuAuthentication"}
+)
+
+// state is what must survive between two steps of an authorisation. It is
+// stored sealed: it holds the PSU's login and names the consent.
+type state struct {
+	Links   map[string]string `json:"links,omitempty"` // absolute
+	Methods []method          `json:"methods,omitempty"`
+	Method  string            `json:"method,omitempty"` // chosen one
+	PSUID   string            `json:"psu_id,omitempty"`
+	// RedirectURI and NokRedirectURI go with the start of an authorisation.
+	RedirectURI    string `json:"redirect_uri,omitempty"`
+	NokRedirectURI string `json:"nok_redirect_uri,omitempty"`
+}
+
+func (s *state) seal() bankfeed.Secret {
+	b, _ := json.Marshal(s) // strings only
+	return bankfeed.Secret(b)
+}
+
+// unseal reads a stored state.
+func unseal(sealed bankfeed.Secret) (s state, err error) {
+	if sealed == "" {
+		return s, errors.New("no authorisation is running")
+	}
+	if json.Unmarshal([]byte(sealed), &s) != nil {
+		return s, errors.New("the state of the authorisation cannot be read")
+	}
+	return s, nil
+}
+
+// link finds the first of several links that is offered.
+func (s *state) link(names []string) (name, href string) {
+	for _, name := range names {
+		if href := s.Links[name]; href != "" {
+			return name, href
+		}
+	}
+	return "", ""
+}
+
+type method struct {
+	ID   string `json:"id"`
+	Type string `json:"type,omitempty"`
+	Name string `json:"name,omitempty"`
+}
+
+// authorisation is what a bank says in answer to any step of consent and SCA;
+// the shapes of the standard differ only in which members they have.
+type authorisation struct {
+	consentID       string
+	consentStatus   string
+	authorisationID string
+	scaStatus       string
+	psuMessage      string
+	methods         []method
+	chosen          method
+	challenge       challenge
+	links           map[string]string // as the bank wrote them
+	validUntil      bankfeed.Date
+	frequency       string
+}
+
+type challenge struct {
+	image  string
+	data   []string
+	link   string
+	maxLen string
+	format string
+	info   string
+}
+
+func decodeAuthorisation(data []byte) (a authorisation, err error) {
+	r := newReader(data)
+	a.links = map[string]string{}
+	err = r.object(func(key []byte) (err error) {
+		switch string(key) {
+		case "consentId":
+			a.consentID, err = r.text()
+		case "consentStatus":
+			a.consentStatus, err = r.text()
+		case "authorisationId":
+			a.authorisationID, err = r.text()
+		case "scaStatus":
+			a.scaStatus, err = r.text()
+		case "psuMessage":
+			a.psuMessage, err = r.text()
+		case "scaMethods":
+			err = r.list(func() error {
+				m, err := r.method()
+				if m.ID != "" && len(a.methods) < maxMethods {
+					a.methods = append(a.methods, m)
+				}
+				return err
+			})
+		case "chosenScaMethod":
+			a.chosen, err = r.method()
+		case "challengeData":
+			a.challenge, err = r.challenge()
+		case "_links":
+			err = r.links(func(name, href string) { a.links[name] = href })
+		case "validUntil":
+			a.validUntil, err = r.date()
+		case "frequencyPerDay":
+			a.frequency, err = r.text()
+		default:
+			err = r.skip()
+		}
+		return err
+	})
+	if err == nil {
+		err = r.end()
+	}
+	if err != nil {
+		return authorisation{}, rooted(err)
+	}
+	return a, nil
+}
+
+func (r *reader) method() (m method, err error) {
+	if r.peek() != '{' {
+		return m, r.skip()
+	}
+	err = r.object(func(key []byte) (err error) {
+		switch string(key) {
+		case "authenticationMethodId":
+			m.ID, err = r.text()
+		case "authenticationType":
+			m.Type, err = r.text()
+		case "name":
+			m.Name, err = r.text()
+		default:
+			err = r.skip()
+		}
+		return err
+	})
+	return m, err
+}
+
+func (r *reader) challenge() (c challenge, err error) {
+	err = r.object(func(key []byte) (err error) {
+		switch string(key) {
+		case "image":
+			c.image, err = r.text()
+		case "data":
+			err = r.texts(&c.data)
+		case "imageLink":
+			c.link, err = r.text()
+		case "otpMaxLength":
+			c.maxLen, err = r.text()
+		case "otpFormat":
+			c.format, err = r.text()
+		case "additionalInformation":
+			c.info, err = r.text()
+		default:
+			err = r.skip()
+		}
+		return err
+	})
+	return c, err
+}
+
+// ask builds the challenge for a one-time code.
+func (a *authorisation) ask(kind bankfeed.ChallengeKind, s *state) *bankfeed.Challenge {
+	c := &bankfeed.Challenge{Kind: kind, Method: s.Method, Text: a.words()}
+	switch f := strings.ToLower(a.challenge.format); f {
+	case "integer", "characters":
+		c.Format = f
+	}
+	if n, err := strconv.Atoi(a.challenge.maxLen); err == nil && n > 0 && n <= 1000 {
+		c.MaxLen = n
+	}
+	c.Image = image(a.challenge.image)
+	return c
+}
+
+// words is all the bank wants its PSU to read.
+func (a *authorisation) words() string {
+	var parts []string
+	for _, p := range append([]string{a.psuMessage, a.challenge.info}, append(a.challenge.data, a.challenge.link)...) {
+		if p = strings.TrimSpace(p); p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+// image decodes a picture, with or without the prefix of a data URL.
+func image(s string) []byte {
+	if strings.HasPrefix(s, "data:") {
+		_, s, _ = strings.Cut(s, ",")
+	}
+	b, err := base64.StdEncoding.DecodeString(s) // ignores line breaks
+	if err != nil || len(b) == 0 || len(b) > maxImage {
+		return nil
+	}
+	return b
+}
+
+// flow is one run of steps through an authorisation.
+type flow struct {
+	c     *Connector
+	a     connector.Access
+	base  *url.URL
+	state state
+	in    connector.Input
+	last  authorisation
+	phase phase // of the last step
+}
+
+// run follows the bank's links until the PSU is needed, or nothing is left to
+// do. What the PSU has given is used up on the way.
+func (f *flow) run(ctx context.Context) (connector.ConsentStep, error) {
+	for range maxSteps {
+		switch f.last.scaStatus {
+		case "finalised", "exempted":
+			return f.done(), nil
+		case "failed":
+			reason := bankfeed.FailChallengeWrong
+			if f.phase == phaseLogin {
+				reason = bankfeed.FailCredentials
+			}
+			return f.step(), &connector.Error{Reason: reason, Status: http.StatusOK, Code: "failed",
+				Text: connector.Bound(connector.Mask(f.last.psuMessage), maxText), Err: errors.New("the bank ended the authorisation")}
+		}
+		switch f.last.consentStatus {
+		case "valid", "rejected", "expired", "revokedByPsu", "terminatedByTpp":
+			return f.done(), nil
+		}
+		step, more, err := f.next(ctx)
+		if err != nil || !more {
+			return step, err
+		}
+	}
+	return f.step(), unreadable(0, errors.New("the bank's links lead nowhere"))
+}
+
+// next takes the next step by itself (more), or says what the PSU must do.
+func (f *flow) next(ctx context.Context) (step connector.ConsentStep, more bool, err error) {
+	s := &f.state
+	step = f.step()
+	if href := s.Links["confirmation"]; href != "" && f.in.Code != "" {
+		code := string(f.in.Code)
+		f.in.Code = ""
+		return step, true, f.send(ctx, phaseCode, "confirmation", href, map[string]string{"confirmationCode": code}, bankfeed.Secret(code))
+	}
+	if f.a.Mode == bankfeed.Redirect && s.Links["scaRedirect"] != "" {
+		step.RedirectURL = s.Links["scaRedirect"]
+		return step, false, nil
+	}
+	if name, href := s.link(methodLinks); name != "" {
+		id := f.in.MethodID
+		if _, waits := s.link(codeLinks); id == "" && len(s.Methods) == 1 && waits == "" {
+			id = s.Methods[0].ID
+		}
+		if id != "" {
+			f.in.MethodID = ""
+			f.choose(id)
+			return step, true, f.send(ctx, phaseMethod, name, href, map[string]string{"authenticationMethodId": id})
+		}
+	}
+	if name, href := s.link(codeLinks); name != "" {
+		if f.in.Code == "" {
+			step.Challenge = f.last.ask(bankfeed.ChallengeCode, s)
+			return step, false, nil
+		}
+		code := string(f.in.Code)
+		f.in.Code = ""
+		return step, true, f.send(ctx, phaseCode, name, href, map[string]string{"scaAuthenticationData": code}, bankfeed.Secret(code))
+	}
+	if name, _ := s.link(methodLinks); name != "" {
+		step.Challenge = &bankfeed.Challenge{Kind: bankfeed.ChallengeMethodChoice, Text: f.last.words()}
+		for _, m := range s.Methods {
+			step.Challenge.Methods = append(step.Challenge.Methods, bankfeed.ChallengeMethod(m))
+		}
+		return step, false, nil
+	}
+	if name, href := s.link(passwordLinks); name != "" {
+		switch {
+		case f.a.Mode == bankfeed.Redirect:
+			return step, false, &connector.Error{Reason: bankfeed.FailFormat,
+				Err: errors.New("the bank wants a password, which a redirect channel does not take")}
+		case f.in.Password == "":
+			step.Challenge = f.last.ask(bankfeed.ChallengeCredentials, s)
+			return step, false, nil
+		}
+		password := f.in.Password
+		f.in.Password = ""
+		return step, true, f.send(ctx, phaseLogin, name, href,
+			map[string]any{"psuData": map[string]string{"password": string(password)}}, password)
+	}
+	if name, href := s.link(psuIDLinks); name != "" {
+		if s.PSUID == "" {
+			step.Challenge = f.last.ask(bankfeed.ChallengeCredentials, s)
+			return step, false, nil
+		}
+		return step, true, f.send(ctx, phaseLogin, name, href, struct{}{})
+	}
+	if name, href := s.link(startLinks); name != "" {
+		return step, true, f.send(ctx, phaseCreate, name, href, struct{}{})
+	}
+	return f.otherwise(ctx, step)
+}
+
+// otherwise handles what is left when the bank offers none of the usual ways.
+func (f *flow) otherwise(ctx context.Context, step connector.ConsentStep) (connector.ConsentStep, bool, error) {
+	s := &f.state
+	refuse := func(text string) (connector.ConsentStep, bool, error) {
+		return step, false, &connector.Error{Reason: bankfeed.FailFormat, Text: text, Err: errors.New(text)}
+	}
+	cipher, _ := s.link(cipherLinks)
+	switch {
+	case s.Links["scaRedirect"] != "": // the bank insists, on an embedded channel
+		step.RedirectURL = s.Links["scaRedirect"]
+		return step, false, nil
+	case s.Links["scaOAuth"] != "":
+		return refuse("the bank authorises by OAuth only, which is not supported yet")
+	case cipher != "":
+		return refuse("the bank takes encrypted passwords only, which is not supported yet")
+	case s.Links["scaStatus"] != "" && (f.last.scaStatus != "" || f.a.Mode == bankfeed.Embedded):
+		step.Challenge = f.last.ask(bankfeed.ChallengeApp, s) // decoupled SCA
+		return step, false, nil
+	}
+	return step, false, unreadable(http.StatusOK, errors.New("the bank offers no way to authorise the consent"))
+}
+
+// poll asks how far an authorisation in the bank's app is.
+func (f *flow) poll(ctx context.Context) error {
+	href := f.state.Links["scaStatus"]
+	q := &call{context: bankfeed.CallGetConsentStatus, phase: phaseConsent, method: http.MethodGet, url: href, limit: maxConsentBody}
+	return f.c.exchange(ctx, f.a, f.base, q, func(ans answer) error {
+		a, err := readAuthorisation(ans)
+		if err != nil {
+			return err
+		}
+		f.last = a
+		return nil
+	})
+}
+
+// send makes one step at the bank and takes over what it answers.
+func (f *flow) send(ctx context.Context, ph phase, name, href string, body any, secrets ...bankfeed.Secret) error {
+	f.phase = ph
+	q := &call{context: bankfeed.CallUpdatePsuData, phase: ph, method: http.MethodPut, url: href, body: body, limit: maxConsentBody,
+		header: http.Header{}, secrets: append(secrets, bankfeed.Secret(f.state.PSUID))}
+	if f.state.PSUID != "" {
+		q.header.Set("PSU-ID", f.state.PSUID)
+	}
+	if strings.HasPrefix(name, "start") {
+		q.method = http.MethodPost
+		f.redirects(q.header)
+	}
+	err := f.c.exchange(ctx, f.a, f.base, q, func(ans answer) error { return f.take(q, ans) })
+	var e *connector.Error
+	if ph == phaseCode && errors.As(err, &e) && e.Reason == bankfeed.FailChallengeWrong {
+		e.TryAgain = f.stillOpen(ctx, q.scaStatus)
+	}
+	if ph == phaseMethod && errors.As(err, &e) && e.Code == "SCA_METHOD_UNKNOWN" {
+		e.TryAgain = true
+	}
+	return err
+}
+
+// redirects sets the headers for the way back from the bank's pages.
+func (f *flow) redirects(h http.Header) {
+	h.Set("TPP-Redirect-Preferred", strconv.FormatBool(f.a.Mode == bankfeed.Redirect))
+	if f.state.RedirectURI != "" {
+		h.Set("TPP-Redirect-URI", f.state.RedirectURI)
+	}
+	if f.state.NokRedirectURI != "" {
+		h.Set("TPP-Nok-Redirect-URI", f.state.NokRedirectURI)
+	}
+}
+
+// take reads an answer into the flow. Links of an earlier step are no longer
+// good, except the one to the authorisation's state.
+func (f *flow) take(q *call, ans answer) error {
+	a, err := readAuthorisation(ans)
+	if err != nil {
+		return err
+	}
+	if a.consentID != "" {
+		if !header(a.consentID) {
+			return unreadable(ans.status, errors.New("the consentId has control characters"))
+		}
+		f.a.Grant.ConsentID = bankfeed.Secret(a.consentID)
+	}
+	links := map[string]string{}
+	if href := f.state.Links["scaStatus"]; href != "" {
+		links["scaStatus"] = href
+	}
+	for name, href := range a.links {
+		switch name {
+		case "scaRedirect":
+			if links[name], err = scaLink(f.base, href); err != nil {
+				return unreadable(ans.status, err)
+			}
+		case "scaOAuth":
+			links[name] = href // only ever reported
+		default:
+			abs, err := resolve(f.base, q.url, href)
+			if err != nil && leadsOn(name) {
+				return unreadable(ans.status, err)
+			}
+			if err == nil {
+				links[name] = abs
+			}
+		}
+	}
+	if links["scaRedirect"] != "" {
+		q.context = bankfeed.CallRetrieveScaURL
+	}
+	f.last, f.state.Links = a, links
+	if len(a.methods) > 0 {
+		f.state.Methods = a.methods
+	}
+	if a.chosen.ID != "" || a.chosen.Name != "" {
+		f.state.Method = a.chosen.Name
+		if a.chosen.Name == "" {
+			f.state.Method = a.chosen.Type
+		}
+	}
+	if a.authorisationID == "" {
+		a.authorisationID = segmentAfter(links["scaStatus"], "authorisations")
+	}
+	if a.authorisationID != "" {
+		f.a.Grant.AuthorisationID = bankfeed.Secret(a.authorisationID)
+	}
+	return nil
+}
+
+// leadsOn reports whether a link is one that run may follow.
+func leadsOn(name string) bool {
+	if name == "scaStatus" || name == "confirmation" {
+		return true
+	}
+	for _, names := range [][]string{codeLinks, methodLinks, passwordLinks, psuIDLinks, startLinks, cipherLinks} {
+		for _, n := range names {
+			if n == name {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// choose remembers the name of the chosen method; not every bank repeats it.
+func (f *flow) choose(id string) {
+	for _, m := range f.state.Methods {
+		if m.ID == id {
+			f.state.Method = m.Name
+		}
+	}
+}
+
+// stillOpen reports whether a wrong code may be followed by another. Banks
+// that do not say so in the refusal are asked.
+func (f *flow) stillOpen(ctx context.Context, scaStatus string) bool {
+	if scaStatus == "" && f.state.Links["scaStatus"] != "" {
+		before := f.last
+		if f.poll(ctx) != nil {
+			return false
+		}
+		scaStatus, f.last = f.last.scaStatus, before
+	}
+	return scaStatus != "" && scaStatus != "failed" && scaStatus != "finalised"
+}
+
+// step is the grant as it stands.
+func (f *flow) step() connector.ConsentStep {
+	g := f.a.Grant
+	g.State = f.state.seal()
+	return connector.ConsentStep{Grant: g}
+}
+
+func (f *flow) done() connector.ConsentStep {
+	g := f.a.Grant
+	g.State = ""
+	return connector.ConsentStep{Grant: g, Done: true}
+}
+
+func readAuthorisation(ans answer) (authorisation, error) {
+	if err := ans.jsonOnly(false); err != nil {
+		return authorisation{}, err
+	}
+	a, err := decodeAuthorisation(ans.body)
+	if err != nil {
+		return a, unreadable(ans.status, err)
+	}
+	return a, nil
+}
