@@ -103,6 +103,7 @@ type Progress struct {
 	From     Date   // first booking day of the listing
 	Cursor   string // where the next page starts; empty for the first
 	First    []byte // digest of the first page's ids, to notice a list that moved
+	FirstAt  string // cursor of the first page within this listing, if the bank gave one
 	Pages    int
 	Restarts int
 	// Unsettled counts items held back because their identity was not yet

@@ -1,0 +1,111 @@
+package ingest
+
+import (
+	"context"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/ingest/identity"
+)
+
+// account reads one account from where its progress stands. It returns an end
+// when the whole channel has to stop.
+func (c *channelRun) account(ctx context.Context, p bankfeed.Progress) (*channelEnd, error) {
+	a := c.accountState(p.Account)
+	consent := c.snapshot().Consent(c.consent).ID
+	resource := ""
+	for _, x := range a.Access {
+		if x.Mode == c.mode && x.Consent == consent {
+			resource = x.ResourceID
+		}
+	}
+	if resource == "" {
+		return nil, c.accountFailed(ctx, &p, &connector.Error{Reason: bankfeed.FailAccount, Text: "the account is not part of the present consent"}, nil)
+	}
+	ref := connector.AccountRef{ResourceID: resource, Currency: a.Currency}
+
+	// Balances come first, unless accesses are short: then transactions must
+	// not be the ones that find the quota empty.
+	balances := func() (*channelEnd, error) { return c.balances(ctx, &p, ref) }
+	listing := func() (*channelEnd, error) { return c.listing(ctx, &p, ref) }
+	steps := []func() (*channelEnd, error){balances, listing}
+	if n, _ := c.quota.left(a.ID, bankfeed.AccessTransactions); n <= 1 {
+		steps = []func() (*channelEnd, error){listing, balances}
+	}
+	if p.Step != bankfeed.StepBalances {
+		steps = []func() (*channelEnd, error){listing}
+	}
+	for _, step := range steps {
+		if end, err := step(); end != nil || err != nil || p.Step == bankfeed.StepFailed {
+			return end, err
+		}
+	}
+	return nil, nil
+}
+
+func (c *channelRun) accountState(id bankfeed.AccountID) bankfeed.Account {
+	st := c.snapshot()
+	return *st.Account(id)
+}
+
+// balances reads the balances of an account and stores them with the account.
+// When their quota is empty the stored ones stay.
+func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref connector.AccountRef) (*channelEnd, error) {
+	refused, err := c.quota.spend(ctx, c.run, p.Account, bankfeed.AccessBalances)
+	if refused != nil || err != nil {
+		return nil, err
+	}
+	access, calls := c.recorded()
+	found, err := c.bank.Balances(ctx, access, ref)
+	if err != nil {
+		return c.accountRefused(ctx, p, err, *calls)
+	}
+	c.noteRead()
+	return nil, c.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		ch.Events = append(ch.Events, c.calls(st, *calls)...)
+		if p.Step == bankfeed.StepBalances {
+			p.Step = bankfeed.StepTransactions
+			ch.Progress = []bankfeed.Progress{*p}
+		}
+		now := c.now()
+		for i := range found {
+			found[i].FetchedAt = now
+		}
+		a := *st.Account(p.Account)
+		merged, changed := identity.MergeBalances(a.Balances, found)
+		a.Balances = merged
+		ch.Accounts = []bankfeed.Account{a}
+		if changed {
+			ch.Events = append(ch.Events, c.accountDraft(bankfeed.EventAccountUpdated, st, a))
+		}
+		return nil
+	})
+}
+
+// accountRefused sorts a bank's refusal: it ends the channel, or this account
+// only.
+func (c *channelRun) accountRefused(ctx context.Context, p *bankfeed.Progress, err error, calls []bankfeed.BankCall) (*channelEnd, error) {
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	e := connector.AsError(err)
+	if wholeChannel(e) {
+		return &channelEnd{e, calls}, nil
+	}
+	return nil, c.accountFailed(ctx, p, e, calls)
+}
+
+// accountFailed marks one account as not read; the others go on.
+func (c *channelRun) accountFailed(ctx context.Context, p *bankfeed.Progress, e *connector.Error, calls []bankfeed.BankCall) error {
+	f := e.Failure()
+	c.notePartial(f)
+	return c.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		ch.Events = append(ch.Events, c.calls(st, calls)...)
+		p.Step, p.Failure = bankfeed.StepFailed, f
+		ch.Progress = []bankfeed.Progress{*p}
+		a := *st.Account(p.Account)
+		a.Status, a.Failure = bankfeed.AccountFailed, f
+		ch.Accounts = []bankfeed.Account{a}
+		return nil
+	})
+}

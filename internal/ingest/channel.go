@@ -1,0 +1,383 @@
+package ingest
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/ingest/identity"
+)
+
+// channelRun reads one channel in one session.
+type channelRun struct {
+	*run
+	mode     bankfeed.Mode
+	consent  bankfeed.ConsentID
+	profile  *connector.Profile
+	bank     connector.Bank
+	consents connector.Consenter
+	access   connector.Access
+	quota    *ledger
+
+	mu        sync.Mutex
+	connected bool
+	read      int
+	partial   *bankfeed.Failure // the first account that could not be read
+}
+
+// channel runs one channel to its end. Errors are the hub's own; what the bank
+// refuses becomes the channel's state.
+func (r *run) channel(ctx context.Context, m bankfeed.Mode) error {
+	st := r.snapshot()
+	cr := st.Session.Run(m)
+	c := &channelRun{run: r, mode: m, consent: cr.Consent, read: cr.Read, connected: cr.Read > 0}
+	profile, bank, err := r.Banks.Lookup(st.Connection.ProviderID)
+	if err != nil {
+		return c.fail(ctx, &connector.Error{Reason: bankfeed.FailOperator, Text: "the bank is not configured any more"}, nil)
+	}
+	c.profile, c.bank, c.consents = profile, bank, bank
+	consent := st.Consent(cr.Consent)
+	if consent == nil || consent.Status != bankfeed.ConsentConfirmed {
+		return c.fail(ctx, &connector.Error{Reason: bankfeed.FailConsentInvalid, Text: "there is no valid consent"}, nil)
+	}
+	if consent.ValidUntil != "" && consent.ValidUntil < bankfeed.DateOf(r.now()) {
+		return c.fail(ctx, &connector.Error{Reason: bankfeed.FailConsentExpired, Text: "the consent has expired"}, nil)
+	}
+	c.access = connector.Access{Profile: profile, Mode: m, BusinessContext: st.User.BusinessContext, PSU: st.Session.PSU, Grant: consent.Grant}
+	if c.quota, err = r.openLedger(ctx, consent, st.Session.PSU != nil); err != nil {
+		return err
+	}
+	if cr.Phase == bankfeed.PhaseReady {
+		// A list read once under a consent is not read again without need:
+		// some banks serve it only right after the authorisation.
+		next := bankfeed.PhaseTransactions
+		if !consent.AccountsListed || st.Session.Type == bankfeed.SessionListAccounts {
+			next = bankfeed.PhaseAccounts
+		}
+		if err := c.begin(ctx, next, bankfeed.StageAccounts); err != nil {
+			return err
+		}
+		cr.Phase = next
+	}
+	if cr.Phase == bankfeed.PhaseAccounts {
+		ended, err := c.listAccounts(ctx)
+		if ended || err != nil {
+			return err
+		}
+		if st.Session.Type == bankfeed.SessionListAccounts {
+			return c.succeed(ctx)
+		}
+		if err := c.begin(ctx, bankfeed.PhaseTransactions, bankfeed.StageAccountBalances); err != nil {
+			return err
+		}
+	}
+	return c.readAccounts(ctx)
+}
+
+var listStarted = map[bankfeed.Phase]bankfeed.EventType{
+	bankfeed.PhaseAccounts:     bankfeed.EventAccountsListStarted,
+	bankfeed.PhaseTransactions: bankfeed.EventTransactionsStarted,
+}
+
+// begin enters a phase.
+func (c *channelRun) begin(ctx context.Context, p bankfeed.Phase, stage bankfeed.Stage) error {
+	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		ch.Session = st.Session
+		st.Session.Status = bankfeed.SessionInProgress
+		st.Session.Run(c.mode).Phase = p
+		advance(st.Session, stage)
+		ch.Events = append(ch.Events, c.draft(listStarted[p], st))
+		if p == bankfeed.PhaseTransactions {
+			ch.Progress = c.plan(st)
+		}
+		return nil
+	})
+}
+
+var stageOrder = []bankfeed.Stage{bankfeed.StageAuthentication, bankfeed.StageAccounts, bankfeed.StageAccountBalances, bankfeed.StageTransactions}
+
+// advance moves the session's stage forward, never back: its channels are not
+// in step.
+func advance(n *bankfeed.Session, to bankfeed.Stage) bool {
+	if slices.Index(stageOrder, to) <= slices.Index(stageOrder, n.Stage) {
+		return false
+	}
+	n.Stage = to
+	return true
+}
+
+func (c *channelRun) draft(t bankfeed.EventType, st *bankfeed.ConnectionState) bankfeed.Draft {
+	return c.scribe.Draft(t, c.now(), st, func(s *bankfeed.Snapshot) { s.Channel = c.mode })
+}
+
+// calls turns recorded exchanges with the bank into events; the first answer of
+// a channel also tells that the bank was reached.
+func (c *channelRun) calls(st *bankfeed.ConnectionState, calls []bankfeed.BankCall) []bankfeed.Draft {
+	var drafts []bankfeed.Draft
+	for i := range calls {
+		drafts = append(drafts, c.scribe.Draft(bankfeed.EventBankCalled, calls[i].At, st, func(s *bankfeed.Snapshot) {
+			s.Channel, s.Call = c.mode, &calls[i]
+		}))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.connected && slices.ContainsFunc(calls, func(b bankfeed.BankCall) bool { return b.Status >= 200 && b.Status < 300 }) {
+		c.connected = true
+		drafts = append(drafts, c.draft(bankfeed.EventProviderConnected, st))
+	}
+	return drafts
+}
+
+// recorded gives an access that collects its calls.
+func (c *channelRun) recorded() (connector.Access, *[]bankfeed.BankCall) {
+	var calls []bankfeed.BankCall
+	a := c.access
+	a.Record = func(b bankfeed.BankCall) { calls = append(calls, b) }
+	return a, &calls
+}
+
+// maxAccountPages ends a list that never ends.
+const maxAccountPages = 1000
+
+// listAccounts reads the account list and stores what it says in one commit.
+func (c *channelRun) listAccounts(ctx context.Context) (ended bool, err error) {
+	if wait, err := c.quota.spend(ctx, c.run, 0, bankfeed.AccessAccounts); err != nil || wait != nil {
+		if wait != nil {
+			return true, c.fail(ctx, wait, nil)
+		}
+		return false, err
+	}
+	access, calls := c.recorded()
+	var found []connector.Account
+	cursor := ""
+	for page := 0; ; page++ {
+		p, err := c.bank.Accounts(ctx, access, cursor)
+		if err != nil {
+			return true, c.bankFailed(ctx, err, *calls)
+		}
+		found = append(found, p.Accounts...)
+		if !p.More {
+			break
+		}
+		if p.Next == cursor || page == maxAccountPages {
+			return true, c.fail(ctx, &connector.Error{Reason: bankfeed.FailProtocol, Text: "the account list does not end"}, *calls)
+		}
+		cursor = p.Next
+	}
+	fresh, err := c.Store.NextIDs(ctx, c.fence.Tenant, bankfeed.KindAccount, max(1, len(found)))
+	if err != nil {
+		return false, err
+	}
+	return false, c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		ch.Events = append(ch.Events, c.calls(st, *calls)...)
+		c.mergeAccounts(st, ch, found, bankfeed.AccountID(fresh))
+		cr := st.Session.Run(c.mode)
+		cr.Read++
+		ch.Session = st.Session
+		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventAccountsListSucceeded, c.now(), st, func(s *bankfeed.Snapshot) {
+			s.Channel = c.mode
+			for _, a := range st.Accounts {
+				if a.RemovedAt.IsZero() && reachable(a, c.mode) {
+					s.Accounts = append(s.Accounts, a)
+				}
+			}
+		}))
+		return nil
+	})
+}
+
+func reachable(a bankfeed.Account, m bankfeed.Mode) bool {
+	return slices.ContainsFunc(a.Access, func(x bankfeed.AccountAccess) bool { return x.Mode == m })
+}
+
+// mergeAccounts decides what a complete list means: new accounts, changed ones,
+// and those that the bank lists no longer.
+func (c *channelRun) mergeAccounts(st *bankfeed.ConnectionState, ch *bankfeed.Change, found []connector.Account, fresh bankfeed.AccountID) {
+	now := c.now()
+	consent := st.Consent(c.consent)
+	listed := map[bankfeed.AccountID]bool{}
+	consent.Accounts = nil
+	for _, f := range found {
+		access := bankfeed.AccountAccess{Mode: c.mode, ResourceID: f.ResourceID, Consent: c.consent}
+		i, known := identity.MatchAccount(st.Accounts, f.Account)
+		event := bankfeed.EventAccountUpdated
+		var a bankfeed.Account
+		if known {
+			var changed bool
+			old := st.Accounts[i]
+			a, changed = identity.MergeAccount(old, f.Account, c.mode)
+			back := !old.RemovedAt.IsZero()
+			a.RemovedAt = time.Time{}
+			if back {
+				a.Status = bankfeed.AccountOK
+			}
+			for _, x := range old.Access {
+				if x.Mode == c.mode {
+					access.DeltaFrom = x.DeltaFrom
+				}
+			}
+			a.Access = setAccess(old.Access, access)
+			if back {
+				event = bankfeed.EventAccountCreated
+			} else if !changed {
+				event = ""
+			}
+			st.Accounts[i] = a
+		} else {
+			a = f.Account
+			a.ID, a.Status, a.Source, a.CreatedAt = fresh, bankfeed.AccountOK, c.mode, now
+			a.User, a.Connection = st.User.ID, st.Connection.ID
+			a.Access = []bankfeed.AccountAccess{access}
+			a.Trust = bankfeed.IDTrust{Recipe: identity.Recipe, Withdrawn: c.profile.DistrustIDs}
+			event = bankfeed.EventAccountCreated
+			fresh++
+			st.Accounts = append(st.Accounts, a)
+		}
+		if listed[a.ID] {
+			continue // two entries of one account: the first stands
+		}
+		listed[a.ID] = true
+		consent.Accounts = append(consent.Accounts, bankfeed.ConsentAccount{ID: a.ID, IBAN: a.IBAN(), Currency: a.Currency})
+		ch.Accounts = append(ch.Accounts, a)
+		if event != "" {
+			ch.Events = append(ch.Events, c.accountDraft(event, st, a))
+		}
+	}
+	for i := range st.Accounts {
+		a := &st.Accounts[i]
+		if listed[a.ID] || !reachable(*a, c.mode) {
+			continue
+		}
+		a.Access = slices.DeleteFunc(slices.Clone(a.Access), func(x bankfeed.AccountAccess) bool { return x.Mode == c.mode })
+		if len(a.Access) > 0 {
+			a.Source = a.Access[0].Mode
+		} else if a.RemovedAt.IsZero() {
+			a.RemovedAt, a.Status = now, bankfeed.AccountGone
+			ch.Events = append(ch.Events, c.accountDraft(bankfeed.EventAccountRemoved, st, *a))
+		}
+		ch.Accounts = append(ch.Accounts, *a)
+	}
+	first := !consent.AccountsListed
+	consent.AccountsListed = true
+	ch.Consents = append(ch.Consents, *consent)
+	if first {
+		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventConsentCreated, now, st, func(s *bankfeed.Snapshot) {
+			s.Channel, s.Consent = c.mode, consent
+		}))
+	}
+}
+
+func setAccess(list []bankfeed.AccountAccess, x bankfeed.AccountAccess) []bankfeed.AccountAccess {
+	list = slices.DeleteFunc(slices.Clone(list), func(y bankfeed.AccountAccess) bool { return y.Mode == x.Mode })
+	return append(list, x)
+}
+
+func (c *channelRun) accountDraft(t bankfeed.EventType, st *bankfeed.ConnectionState, a bankfeed.Account) bankfeed.Draft {
+	return c.scribe.Draft(t, c.now(), st, func(s *bankfeed.Snapshot) { s.Channel, s.Account = c.mode, &a })
+}
+
+// plan says what is to be read of each account that this channel feeds.
+func (c *channelRun) plan(st *bankfeed.ConnectionState) []bankfeed.Progress {
+	var plan []bankfeed.Progress
+	for _, a := range st.Accounts {
+		if !a.RemovedAt.IsZero() || a.Source != c.mode || !reachable(a, c.mode) {
+			continue
+		}
+		plan = append(plan, bankfeed.Progress{Account: a.ID, Mode: c.mode, Step: bankfeed.StepBalances})
+	}
+	st.Progress = append(slices.Clone(st.Progress), plan...)
+	return plan
+}
+
+// readAccounts reads balances and transactions, several accounts at a time, and
+// ends the channel.
+func (c *channelRun) readAccounts(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var ended endOnce
+	g, limit := errgroup.Group{}, make(chan struct{}, c.AccountsAtOnce)
+	for _, p := range c.snapshot().Progress {
+		if p.Mode != c.mode {
+			continue
+		}
+		switch p.Step { // a run that was taken over finds some accounts read
+		case bankfeed.StepDone:
+			c.noteRead()
+			continue
+		case bankfeed.StepFailed:
+			c.notePartial(p.Failure)
+			continue
+		}
+		g.Go(func() error {
+			select {
+			case limit <- struct{}{}:
+				defer func() { <-limit }()
+			case <-ctx.Done():
+				return nil
+			}
+			end, err := c.account(ctx, p)
+			if err != nil && ctx.Err() != nil && ended.is() {
+				return nil // stopped because the channel ended
+			}
+			if end != nil {
+				ended.set(end)
+				cancel()
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if end := ended.get(); end != nil {
+		return c.fail(context.WithoutCancel(ctx), end.err, end.calls)
+	}
+	return c.succeed(ctx)
+}
+
+// channelEnd is a refusal that is meant for the whole channel.
+type channelEnd struct {
+	err   *connector.Error
+	calls []bankfeed.BankCall
+}
+
+// endOnce keeps the first of several.
+type endOnce struct {
+	mu  sync.Mutex
+	end *channelEnd
+}
+
+func (o *endOnce) set(e *channelEnd) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.end == nil {
+		o.end = e
+	}
+}
+
+func (o *endOnce) get() *channelEnd {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.end
+}
+
+func (o *endOnce) is() bool { return o.get() != nil }
+
+func (c *channelRun) notePartial(f *bankfeed.Failure) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.partial == nil {
+		c.partial = f
+	}
+}
+
+func (c *channelRun) noteRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read++
+}

@@ -1,0 +1,145 @@
+package ingest
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
+)
+
+// succeed ends the channel with data, wholly or in part.
+func (c *channelRun) succeed(ctx context.Context) error {
+	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		listOnly := st.Session.Type == bankfeed.SessionListAccounts
+		if !listOnly && c.read == 0 && c.partial != nil {
+			// Not one account could be read: that is no success in part.
+			c.end(st, ch, &connector.Error{Reason: c.partial.Reason, Code: c.partial.Code, Text: c.partial.Text})
+			return nil
+		}
+		channel := st.Connection.Channel(c.mode)
+		channel.Succeed(c.now(), c.partial)
+		cr := st.Session.Run(c.mode)
+		cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.read
+		st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
+		ch.Connection, ch.Session = &st.Connection, st.Session
+		if !listOnly {
+			ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventTransactionsSucceeded, c.now(), st, func(s *bankfeed.Snapshot) {
+				s.Channel, s.Failure = c.mode, c.partial
+			}))
+		}
+		return nil
+	})
+}
+
+// bankFailed is fail for an error as a connector returns it. An answer that the
+// hub itself broke off is no answer of the bank.
+func (c *channelRun) bankFailed(ctx context.Context, err error, calls []bankfeed.BankCall) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return c.fail(ctx, connector.AsError(err), calls)
+}
+
+// fail ends the channel without success. A refusal that may mean the consent is
+// checked against the consent itself, so that the history tells what happened.
+func (c *channelRun) fail(ctx context.Context, e *connector.Error, calls []bankfeed.BankCall) error {
+	if e.Reason == bankfeed.FailConsentInvalid && e.Status != 0 {
+		access, more := c.recorded()
+		if info, err := c.consents.ConsentStatus(ctx, access); err == nil {
+			e = asConsentSays(e, info.State)
+		}
+		calls = append(calls, *more...)
+	}
+	if e.Reason == bankfeed.FailInternal {
+		c.Logger.ErrorContext(ctx, "reading a channel failed", "session", c.fence.ID, "channel", c.mode, "error", e)
+	}
+	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		ch.Events = append(ch.Events, c.calls(st, calls)...)
+		c.end(st, ch, e)
+		return nil
+	})
+}
+
+func asConsentSays(e *connector.Error, s connector.ConsentState) *connector.Error {
+	known := *e
+	switch s {
+	case connector.ConsentExpired:
+		known.Reason = bankfeed.FailConsentExpired
+	case connector.ConsentRevoked, connector.ConsentTerminated:
+		known.Reason = bankfeed.FailConsentRevoked
+	}
+	return &known
+}
+
+var listFailed = map[bankfeed.Phase]bankfeed.EventType{
+	bankfeed.PhaseAccounts:     bankfeed.EventAccountsListFailed,
+	bankfeed.PhaseTransactions: bankfeed.EventTransactionsFailed,
+}
+
+// end decides what a failure makes of the channel, its consent and its run.
+func (c *channelRun) end(st *bankfeed.ConnectionState, ch *bankfeed.Change, e *connector.Error) {
+	now, f := c.now(), e.Failure()
+	channel, cr := st.Connection.Channel(c.mode), st.Session.Run(c.mode)
+	channel.Fail(now, f)
+	switch {
+	case f.Reason == bankfeed.FailRateLimited || f.Reason == bankfeed.FailQuota:
+		next := now.Add(waitFor(e, now))
+		channel.NextTryAt = &next
+	case channel.Status == bankfeed.ChannelUnavailable:
+		next := now.Add(max(e.RetryAfter, bankfeed.BackOff(channel.Failures)))
+		channel.NextTryAt = &next
+	}
+	if k := st.Consent(c.consent); k != nil && k.Status == bankfeed.ConsentConfirmed && channel.Status == bankfeed.ChannelTokenExpired {
+		k.Previous, k.Status = k.Status, bankfeed.ConsentInvalid
+		k.Invalidation = &bankfeed.Invalidation{At: now, Reason: invalidation(f.Reason), Description: strings.TrimSpace(f.Code + " " + f.Text)}
+		channel.Expires = nil
+		ch.Consents = append(ch.Consents, *k)
+		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventConsentUpdated, now, st, func(s *bankfeed.Snapshot) {
+			s.Channel, s.Consent = c.mode, k
+		}))
+	}
+	phase := cr.Phase
+	cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.read
+	st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
+	ch.Connection, ch.Session = &st.Connection, st.Session
+	if t, ok := listFailed[phase]; ok {
+		ch.Events = append(ch.Events, c.scribe.Draft(t, now, st, func(s *bankfeed.Snapshot) { s.Channel, s.Failure = c.mode, f }))
+	}
+	if channel.Status.NeedsUser() {
+		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventActionRequired, now, st, func(s *bankfeed.Snapshot) {
+			s.Channel, s.Reason, s.Failure = c.mode, channel.Status, f
+		}))
+	}
+}
+
+func invalidation(r bankfeed.FailureReason) bankfeed.InvalidationReason {
+	if r == bankfeed.FailConsentRevoked {
+		return bankfeed.InvalidRevokedByPSU
+	}
+	return bankfeed.InvalidExpired
+}
+
+// waitFor is how long to stay away after a 429 or an empty quota: as the bank
+// says, else until the next midnight where its words speak of a day, else an
+// hour.
+func waitFor(e *connector.Error, now time.Time) time.Duration {
+	switch {
+	case e.RetryAfter > 0:
+		return e.RetryAfter
+	case strings.Contains(strings.ToLower(e.Text), "daily"):
+		return now.Truncate(24 * time.Hour).Add(24 * time.Hour).Sub(now)
+	}
+	return time.Hour
+}
+
+// wholeChannel reports whether a refusal for one account is meant for the
+// channel: the consent is gone, the bank wants its user, or asks for patience.
+func wholeChannel(e *connector.Error) bool {
+	switch e.Reason {
+	case bankfeed.FailAccount, bankfeed.FailFormat, bankfeed.FailProtocol, bankfeed.FailUnavailable, bankfeed.FailUnstable:
+		return false
+	}
+	return true
+}

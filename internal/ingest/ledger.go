@@ -1,0 +1,79 @@
+package ingest
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
+)
+
+// ledger counts the unattended accesses of one consent, because a bank allows
+// only so many in 24 hours for each account and kind. One access is one listing
+// with all its pages, or one balance read. An attended run counts nothing.
+type ledger struct {
+	attended bool
+	consent  bankfeed.ConsentID
+	perDay   int
+	now      func() time.Time
+
+	mu   sync.Mutex
+	uses []bankfeed.QuotaUse
+}
+
+const quotaWindow = 24 * time.Hour
+
+func (r *run) openLedger(ctx context.Context, k *bankfeed.Consent, attended bool) (*ledger, error) {
+	l := &ledger{attended: attended, consent: k.ID, perDay: k.FrequencyPerDay, now: r.now}
+	if l.perDay == 0 {
+		l.perDay = 4 // RTS Art. 36(5)(b)
+	}
+	if attended {
+		return l, nil
+	}
+	var err error
+	l.uses, err = r.Store.Accesses(ctx, r.fence.Tenant, k.ID, r.now().Add(-quotaWindow))
+	return l, err
+}
+
+// left is how many accesses remain, and when the next one becomes free if none
+// does.
+func (l *ledger) left(a bankfeed.AccountID, k bankfeed.AccessKind) (n int, free time.Time) {
+	if l.attended {
+		return 1 << 30, time.Time{}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	since, used := l.now().Add(-quotaWindow), 0
+	for _, u := range l.uses {
+		if u.Account != a || u.Kind != k || !u.At.After(since) {
+			continue
+		}
+		if used++; free.IsZero() {
+			free = u.At.Add(quotaWindow)
+		}
+	}
+	return l.perDay - used, free
+}
+
+// spend writes an access down before the call is made; the call must not be
+// made without it. It returns a refusal when none is left.
+func (l *ledger) spend(ctx context.Context, r *run, a bankfeed.AccountID, k bankfeed.AccessKind) (*connector.Error, error) {
+	if l.attended {
+		return nil, nil
+	}
+	n, free := l.left(a, k)
+	if n <= 0 {
+		return &connector.Error{Reason: bankfeed.FailQuota, Text: "the unattended accesses of the last 24 hours are used up",
+			RetryAfter: free.Sub(l.now())}, nil
+	}
+	use := bankfeed.QuotaUse{Consent: l.consent, Account: a, Kind: k, At: l.now()}
+	l.mu.Lock()
+	l.uses = append(l.uses, use)
+	l.mu.Unlock()
+	return nil, r.commitRows(ctx, func(_ *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		c.Accesses = []bankfeed.QuotaUse{use}
+		return nil
+	})
+}
