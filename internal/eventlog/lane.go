@@ -1,4 +1,3 @@
-// Package eventlog reads the log of events: from a cursor, waiting for what comes.
 package eventlog
 
 import "github.com/bankfeed/bankfeed"
@@ -17,4 +16,12 @@ func LaneOf(user bankfeed.UserID, lanes int) int {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	return int((z ^ z>>31) % uint64(lanes))
+}
+
+// Lane is where a lane begins and ends.
+type Lane struct {
+	Tenant bankfeed.TenantID
+	Number int
+	Floor  bankfeed.Position // everything up to here is gone; 0 if nothing is
+	Head   bankfeed.Position // the last position given out
 }

@@ -34,6 +34,7 @@ func (s *Store) Apply(ctx context.Context, c *bankfeed.Change) (bankfeed.Committ
 	if done.First != 0 {
 		s.committed(done)
 	}
+	s.tellReady(c.Ready)
 	return done, nil
 }
 

@@ -116,3 +116,11 @@ func shared[T comparable](w *objectWriter, name string, p *part[T], v T, set boo
 	b, err := p.encode(v)
 	w.raw(name, b, err)
 }
+
+func decodeSnapshot(b []byte) (*bankfeed.Snapshot, error) {
+	var s bankfeed.Snapshot
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("decoding a snapshot: %w", err)
+	}
+	return &s, nil
+}

@@ -62,12 +62,13 @@ type Store struct {
 	keyring      *secret.Keyring
 	userKeys     *secret.UserKeys
 	committed    func(bankfeed.Committed)
+	ready        func(bankfeed.WorkKind)
 }
 
 // Open connects, without looking at the schema: Migrate or CheckMigrated comes
 // next, then Load.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s := &Store{now: c.Now, committed: func(bankfeed.Committed) {}}
+	s := &Store{now: c.Now, committed: func(bankfeed.Committed) {}, ready: func(bankfeed.WorkKind) {}}
 	if s.now == nil {
 		s.now = time.Now
 	}
@@ -160,6 +161,10 @@ func (s *Store) UseKeys(r *secret.Keyring, u *secret.UserKeys) { s.keyring, s.us
 // OnCommit sets what is told of each commit that appended events, right after
 // it. It must not block. Set it before the store is used.
 func (s *Store) OnCommit(f func(bankfeed.Committed)) { s.committed = f }
+
+// OnReady sets what is told of work that was put up and can be claimed at once,
+// right after the commit. It must not block. Set it before the store is used.
+func (s *Store) OnReady(f func(bankfeed.WorkKind)) { s.ready = f }
 
 // Close ends all connections.
 func (s *Store) Close() error {

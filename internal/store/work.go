@@ -64,6 +64,18 @@ func (s *Store) putWork(ctx context.Context, tx *sql.Tx, items []bankfeed.WorkIt
 	return nil
 }
 
+// tellReady comes after the commit.
+func (s *Store) tellReady(items []bankfeed.WorkItem) {
+	now := s.now()
+	var told bankfeed.WorkKind
+	for _, w := range items {
+		if w.Kind != told && !w.ReadyAt.After(now) {
+			s.ready(w.Kind)
+			told = w.Kind
+		}
+	}
+}
+
 // endWork takes work away, whoever does it: the owner's next commit is fenced.
 func (s *Store) endWork(ctx context.Context, tx *sql.Tx, items []bankfeed.WorkItem) error {
 	for _, w := range items {
