@@ -128,7 +128,7 @@ func waitFor(e *connector.Error, now time.Time) time.Duration {
 	switch {
 	case e.RetryAfter > 0:
 		return e.RetryAfter
-	case strings.Contains(strings.ToLower(e.Text), "daily"):
+	case e.Daily:
 		return now.Truncate(24 * time.Hour).Add(24 * time.Hour).Sub(now)
 	}
 	return time.Hour

@@ -65,6 +65,9 @@ type listing struct {
 	ids *identity.Listing
 	// newest is the transaction that stands last by day and number.
 	newest identity.Known
+	// bookedOnly: some page was asked for without its pending items, so that
+	// those which are missing say nothing.
+	bookedOnly bool
 }
 
 // openListing prepares a reading: where it starts, what is known already, and
@@ -151,6 +154,7 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 			next = l.fetch(ctx, got.Next)
 		}
 		l.noteRead()
+		l.bookedOnly = l.bookedOnly || got.BookedOnly
 		if l.p.Pages == 0 {
 			l.p.First, l.p.FirstAt = identity.PageDigest(got.Transactions), got.First
 		}
@@ -342,7 +346,7 @@ func (l *listing) transactionDrafts(st *bankfeed.ConnectionState, t bankfeed.Eve
 // finish settles what was held back, drops pending items that are gone, and
 // moves the window. Everything of it is one commit.
 func (l *listing) finish(ctx context.Context) (again bool, end *channelEnd, err error) {
-	d := l.ids.Finish(!l.profile.BookedOnly)
+	d := l.ids.Finish(!l.bookedOnly)
 	if d.Withdraw != nil {
 		return true, nil, l.withdraw(ctx, d.Withdraw, nil)
 	}

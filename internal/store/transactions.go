@@ -65,23 +65,12 @@ func (s *Store) insertTransactions(ctx context.Context, tx *sql.Tx, c *bankfeed.
 		return nil
 	}
 	if s.engine == Postgres {
-		n := len(rows)
-		ids, accounts, created := make([]int64, n), make([]int64, n), make([]int64, n)
-		keys, prints, contents := make([]int64, n), make([]int64, n), make([]int64, n)
-		days, states, amounts, currencies := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-		for i := range rows {
+		return copyRows(ctx, tx, "transactions", []string{"tenant_id", "user_id", "id", "account_id", "day", "status", "amount", "currency",
+			"identity", "fingerprint", "content", "created_at", "data"}, len(rows), func(i int) ([]any, error) {
 			t := &rows[i]
-			ids[i], accounts[i], created[i] = int64(t.ID), int64(t.Account), t.CreatedAt.UnixMicro()
-			keys[i], prints[i], contents[i] = int64(t.Key), int64(t.Fingerprint), int64(t.Content)
-			days[i], states[i], amounts[i], currencies[i] = string(t.Day()), string(t.Status), t.Money.Amount.String(), t.Money.Currency
-		}
-		_, err := tx.ExecContext(ctx, `
-			INSERT INTO transactions (tenant_id, user_id, id, account_id, day, status, amount, currency, identity, fingerprint, content, created_at, data)
-			SELECT $1, $2, id, account_id, day, status, amount::numeric, currency, identity, fingerprint, content, created_at, data
-			FROM unnest($3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bytea[])
-				AS t (id, account_id, day, status, amount, currency, identity, fingerprint, content, created_at, data)`,
-			int64(c.Tenant), int64(c.User), ids, accounts, days, states, amounts, currencies, keys, prints, contents, created, sealed)
-		return err
+			return []any{int64(c.Tenant), int64(c.User), int64(t.ID), int64(t.Account), string(t.Day()), string(t.Status),
+				t.Money.Amount.String(), t.Money.Currency, int64(t.Key), int64(t.Fingerprint), int64(t.Content), t.CreatedAt.UnixMicro(), sealed[i]}, nil
+		})
 	}
 	stmt, err := tx.PrepareContext(ctx, `
 		INSERT INTO transactions (tenant_id, user_id, id, account_id, day, status, amount, currency, identity, fingerprint, content, created_at, data)

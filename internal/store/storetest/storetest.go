@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/access"
 	"github.com/bankfeed/bankfeed/internal/secret"
 	"github.com/bankfeed/bankfeed/internal/services/servicetest"
 	"github.com/bankfeed/bankfeed/internal/store"
@@ -63,3 +64,15 @@ func Open(t testing.TB, c store.Config) *store.Store {
 
 // Now is a fixed time for tests that need one.
 var Now = time.Date(2026, 3, 2, 9, 0, 0, 0, time.UTC)
+
+// User makes a tenant, once, and a user of it.
+func User(t testing.TB, s *store.Store) (bankfeed.TenantID, bankfeed.User) {
+	t.Helper()
+	ctx, a := context.Background(), s.Access()
+	tenant, _, err := a.EnsureTenant(ctx, "test", Now)
+	require.NoError(t, err)
+	u := access.User{User: bankfeed.User{BusinessContext: bankfeed.Individual, CreatedAt: Now}, Sandbox: true}
+	u.ID, err = a.CreateUser(ctx, tenant, u)
+	require.NoError(t, err)
+	return tenant, u.User
+}
