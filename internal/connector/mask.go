@@ -7,8 +7,8 @@ import (
 )
 
 var (
-	// An IBAN, also in groups and also one with wrong check digits.
-	ibanShape = regexp.MustCompile(`(?i)\b[A-Z]{2}[0-9]{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?\b`)
+	// An IBAN in one piece or in groups, also one with wrong check digits.
+	ibanShape = regexp.MustCompile(`(?i:\b[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}\b)|\b[A-Z]{2}[0-9]{2}(?:[ -][A-Z0-9]{4}){2,7}(?:[ -][A-Z0-9]{1,3})?\b`)
 	// Account and card numbers, also in groups.
 	numberShape = regexp.MustCompile(`[0-9](?:[ -]?[0-9]){8,}`)
 )
@@ -20,9 +20,14 @@ func Mask(s string) string {
 		if !strings.ContainsAny(m[4:], "0123456789") {
 			return m // a word and a number before ordinary words
 		}
-		return m[:2] + "****" + m[len(m)-4:]
+		return m[:2] + "****" + lastFour(m)
 	})
-	return numberShape.ReplaceAllStringFunc(s, func(m string) string { return "****" + m[len(m)-4:] })
+	return numberShape.ReplaceAllStringFunc(s, func(m string) string { return "****" + lastFour(m) })
+}
+
+func lastFour(s string) string {
+	s = strings.NewReplacer(" ", "", "-", "").Replace(s)
+	return s[len(s)-4:]
 }
 
 // Bound cuts a text to at most n bytes, between characters.

@@ -45,7 +45,7 @@ type state struct {
 }
 
 func (s *state) seal() bankfeed.Secret {
-	b, _ := json.Marshal(s) // strings only
+	b, _ := json.Marshal(s) //nolint:errchkjson // strings only
 	return bankfeed.Secret(b)
 }
 
@@ -330,11 +330,11 @@ func (f *flow) next(ctx context.Context) (step connector.ConsentStep, more bool,
 	if name, href := s.link(startLinks); name != "" {
 		return step, true, f.send(ctx, phaseCreate, name, href, struct{}{})
 	}
-	return f.otherwise(ctx, step)
+	return f.otherwise(step)
 }
 
 // otherwise handles what is left when the bank offers none of the usual ways.
-func (f *flow) otherwise(ctx context.Context, step connector.ConsentStep) (connector.ConsentStep, bool, error) {
+func (f *flow) otherwise(step connector.ConsentStep) (connector.ConsentStep, bool, error) {
 	s := &f.state
 	refuse := func(text string) (connector.ConsentStep, bool, error) {
 		return step, false, &connector.Error{Reason: bankfeed.FailFormat, Text: text, Err: errors.New(text)}

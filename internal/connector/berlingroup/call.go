@@ -227,6 +227,9 @@ func unreadable(status int, err error) *connector.Error {
 	return &connector.Error{Reason: bankfeed.FailProtocol, Status: status, Text: err.Error(), Err: err}
 }
 
+// unescapeHTML undoes what encoding/json does to texts beyond JSON's needs.
+var unescapeHTML = strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&")
+
 // clean takes out of a bank's words what must not be kept: the secrets that
 // the hub sent, in each way of writing them, and account numbers.
 func clean(s string, secrets []bankfeed.Secret) string {
@@ -236,8 +239,9 @@ func clean(s string, secrets []bankfeed.Secret) string {
 		if len(plain) < minSecret {
 			continue
 		}
-		quoted, _ := json.Marshal(plain) // a string always marshals
-		for _, form := range []string{plain, string(quoted[1 : len(quoted)-1]), url.QueryEscape(plain), url.PathEscape(plain)} {
+		b, _ := json.Marshal(plain) //nolint:errchkjson // a string
+		quoted := string(b[1 : len(b)-1])
+		for _, form := range []string{plain, quoted, unescapeHTML.Replace(quoted), url.QueryEscape(plain), url.PathEscape(plain)} {
 			s = strings.ReplaceAll(s, form, "***")
 		}
 	}

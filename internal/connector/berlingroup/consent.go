@@ -132,15 +132,14 @@ func (c *Connector) ConsentStatus(ctx context.Context, a connector.Access) (conn
 		return info, nil
 	}
 	got, err = c.readConsent(ctx, a, base, "")
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return connector.ConsentInfo{}, err
-	case err != nil:
-		return info, nil
 	}
-	info.ValidUntil = got.validUntil
-	if n, err := strconv.Atoi(got.frequency); err == nil && n > 0 {
-		info.FrequencyPerDay = n
+	if err == nil {
+		info.ValidUntil = got.validUntil
+		if n, err := strconv.Atoi(got.frequency); err == nil && n > 0 {
+			info.FrequencyPerDay = n
+		}
 	}
 	return info, nil
 }

@@ -44,7 +44,8 @@ func (e *pathError) Error() string { return "$" + e.path + ": " + e.err.Error() 
 func (e *pathError) Unwrap() error { return e.err }
 
 func within(err error, element string) error {
-	if p, ok := err.(*pathError); ok {
+	var p *pathError
+	if errors.As(err, &p) {
 		p.path = element + p.path
 		return p
 	}

@@ -361,7 +361,8 @@ func (r *reader) links(f func(name, href string)) error {
 // rooted gives an error its place in the document even if it is the document
 // itself.
 func rooted(err error) error {
-	if _, ok := err.(*pathError); ok {
+	var p *pathError
+	if errors.As(err, &p) {
 		return err
 	}
 	return &pathError{err: err}

@@ -43,7 +43,7 @@ func Load(t testing.TB, dir string) []Recording {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no recordings in %s (%v)", filepath.Base(dir), err)
+		t.Fatalf("no files in %s (%v)", filepath.Base(dir), err)
 	}
 	var list []Recording
 	for _, name := range files {
@@ -127,7 +127,9 @@ type replay struct {
 
 func (p *replay) listed() []account {
 	for _, e := range p.exchanges {
-		var body struct{ Accounts []account }
+		var body struct {
+			Accounts []account `json:"accounts"`
+		}
 		if json.Unmarshal([]byte(e.Response.Body), &body) == nil && len(body.Accounts) > 0 {
 			return body.Accounts
 		}
@@ -176,7 +178,9 @@ func (p *replay) answersFor(e exchange, path string) bool {
 		return false
 	}
 	asked := p.accounts[i]
-	var body struct{ Account account }
+	var body struct {
+		Account account `json:"account"`
+	}
 	if json.Unmarshal([]byte(e.Response.Body), &body) != nil || body.Account.IBAN == "" {
 		return len(p.accounts) == 1 || strings.Contains(e.Response.Body, asked.IBAN)
 	}
