@@ -21,6 +21,9 @@ var accountTypeOf = map[bankfeed.AccountType]AccountType{
 	bankfeed.AccountCard:    "CREDIT_CARD",
 }
 
+// AccountTypeOf is what a type of the hub is called here.
+func AccountTypeOf(t bankfeed.AccountType) AccountType { return accountTypeOf[t] }
+
 func accountTypes(types []bankfeed.AccountType) []AccountType {
 	w := make([]AccountType, 0, len(types))
 	for _, t := range types {

@@ -52,6 +52,14 @@ const (
 // Origins is the vendor's list.
 var Origins = []Origin{OriginOriginal, "UPCOMING", "TRANSACTION", "RECURRING", OriginScheduled}
 
+// OriginOf is the origin of a transaction in a status of the hub.
+func OriginOf(s bankfeed.TransactionStatus) Origin {
+	if s == bankfeed.TransactionScheduled {
+		return OriginScheduled
+	}
+	return OriginOriginal
+}
+
 // TransactionType is the vendor's guess at what a transaction is. The hub
 // makes no guesses: CHECK when the bank gave a cheque number, else the sign.
 type TransactionType string
@@ -89,13 +97,10 @@ type Source struct {
 func RenderTransaction(t bankfeed.Transaction) Transaction {
 	w := Transaction{
 		ID: id(t.ID), AccountID: id(t.Account), Amount: number(t.Money.Amount), Currency: t.Money.Currency, OriginalTrxID: t.BankID,
-		CheckNumber: t.CheckID, Type: transactionType(t), Origin: OriginOriginal, Date: SecondsOf(t.Day().Time()), ImportDate: SecondsOf(t.CreatedAt),
+		CheckNumber: t.CheckID, Type: transactionType(t), Origin: OriginOf(t.Status), Date: SecondsOf(t.Day().Time()), ImportDate: SecondsOf(t.CreatedAt),
 		BookingDate: dayOrNil(t.BookingDate), TransactionDate: dayOrNil(t.TransactionDate), ValueDate: dayOrNil(t.ValueDate),
 		Source: Source{sourceLabel(t)}, RemittanceInformation: append(append([]string{}, t.Remittance...), t.Structured...),
 		Status: transactionStatusOf[t.Status],
-	}
-	if t.Status == bankfeed.TransactionScheduled {
-		w.Origin = OriginScheduled
 	}
 	w.Label = counterparty(t)
 	if w.Label == "" {

@@ -1,0 +1,230 @@
+package oxlin
+
+import (
+	"context"
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/wire/oxlin"
+)
+
+// Queues are the per-user queues. An unknown, expired, ended or foreign queue
+// is bankfeed.ErrNotFound; a position below what the log keeps is Gone.
+type Queues interface {
+	Create(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, topics []bankfeed.Topic) (id string, err error)
+	// Read returns the next events, and waits up to wait while there are none.
+	// It commits what the previous call returned if that call's done heard
+	// true, else returns it again. With after it reads what follows that
+	// position instead and sets the queue there. done must be called, also
+	// without events: the queue lives on from then.
+	Read(ctx context.Context, q Queue, after *bankfeed.Position, limit int, wait time.Duration) (events []bankfeed.Event, done func(written bool), err error)
+	// Follow returns what follows after, or where the queue stands if nil, and
+	// moves nothing. It waits up to wait while there is nothing.
+	Follow(ctx context.Context, q Queue, after *bankfeed.Position, limit int, wait time.Duration) ([]bankfeed.Event, error)
+	Delete(ctx context.Context, q Queue) error
+}
+
+// Queue names a queue of a user.
+type Queue struct {
+	Tenant bankfeed.TenantID
+	User   bankfeed.UserID
+	ID     string
+}
+
+type subscription struct {
+	Topics []string `json:"topics" minItems:"1" maxItems:"10" nullable:"false" enum:"connections"`
+}
+
+// maxEvents is the most that one poll returns.
+const maxEvents = 500
+
+var (
+	queueAfter = param{name: "after", schema: text(18),
+		doc: "The id of an event, 0 for the first that is kept: read what follows it, and let the queue go on from there. A stream moves nothing."}
+	queueLimit = param{name: "limit", doc: "Events in one answer.", schema: integer(1, maxEvents, maxEvents)}
+	queueWait  = param{name: "wait", doc: "How many seconds to wait for an event before answering 204.", schema: integer(0, 30, 0)}
+	lastEvent  = param{name: "Last-Event-ID", header: true, schema: text(18), doc: "Where a stream goes on; it wins over `after`."}
+
+	queueParams = []param{userID, queueAfter, queueLimit, queueWait, lastEvent}
+)
+
+func (a *API) subscribe(c *call) error {
+	user, err := a.user(c)
+	if err != nil {
+		return err
+	}
+	var body subscription
+	if err := c.body(&body); err != nil {
+		return err
+	}
+	id, err := a.Queues.Create(c.ctx(), c.tenant(), user, []bankfeed.Topic{bankfeed.TopicConnections})
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Location", "/queues/"+id)
+	return c.write(http.StatusCreated, nil)
+}
+
+func (a *API) queue(c *call) (Queue, error) {
+	user, err := a.user(c)
+	return Queue{c.tenant(), user, c.r.PathValue("queue_id")}, err
+}
+
+func (a *API) deleteQueue(c *call) error {
+	q, err := a.queue(c)
+	if err != nil {
+		return err
+	}
+	if err := a.Queues.Delete(c.ctx(), q); err != nil {
+		return err
+	}
+	return c.write(http.StatusNoContent, nil)
+}
+
+func (a *API) readQueue(c *call) error {
+	q, err := a.queue(c)
+	if err != nil {
+		return err
+	}
+	after, err := position(queueAfter, c.query.Get(queueAfter.name))
+	if err != nil {
+		return err
+	}
+	most, err := c.integer(queueLimit)
+	if err != nil {
+		return err
+	}
+	wait, err := c.integer(queueWait)
+	if err != nil {
+		return err
+	}
+	if acceptsStream(c.r) {
+		return a.stream(c, q, after, most)
+	}
+	return a.poll(c, q, after, most, time.Duration(wait)*time.Second)
+}
+
+// position reads an event id; nil if there is none.
+func position(p param, s string) (*bankfeed.Position, error) {
+	if s == "" {
+		return nil, nil
+	}
+	n, ok := bankfeed.ParseNumber(s)
+	if !ok && s != "0" {
+		return nil, bankfeed.InvalidField(p.name, "must be the id of an event")
+	}
+	after := bankfeed.Position(n)
+	return &after, nil
+}
+
+func acceptsStream(r *http.Request) bool {
+	for accept := range strings.SplitSeq(strings.Join(r.Header.Values("Accept"), ","), ",") {
+		if kind, _, err := mime.ParseMediaType(accept); err == nil && kind == "text/event-stream" {
+			return true
+		}
+	}
+	return false
+}
+
+// poll answers with the next events that can be shown. A batch of nothing but
+// erased ones is passed over, within the time that the client waits.
+func (a *API) poll(c *call, q Queue, after *bankfeed.Position, most int, wait time.Duration) error {
+	deadline := time.Now().Add(wait)
+	for {
+		events, done, err := a.Queues.Read(c.ctx(), q, after, most, max(0, time.Until(deadline)))
+		if err != nil {
+			return err
+		}
+		shown := render(events)
+		switch {
+		case len(shown) > 0:
+			err = c.write(http.StatusOK, shown)
+		case len(events) == 0:
+			err = c.write(http.StatusNoContent, nil)
+		default:
+			done(true)
+			after = nil
+			continue
+		}
+		done(err == nil)
+		return err
+	}
+}
+
+func render(events []bankfeed.Event) []oxlin.Event {
+	shown := make([]oxlin.Event, 0, len(events))
+	for _, e := range events {
+		if w, ok := oxlin.RenderEvent(e); ok {
+			shown = append(shown, w)
+		}
+	}
+	return shown
+}
+
+// heartbeat is how often a silent stream says that it is alive: proxies cut
+// what is silent for longer.
+const heartbeat = 15 * time.Second
+
+// stream sends events as they come (HTML Living Standard, server-sent events),
+// until the client goes, the queue or the token ends. A message has no event
+// name, so that a browser's onmessage gets them all.
+func (a *API) stream(c *call, q Queue, after *bankfeed.Position, most int) error {
+	if last, err := position(lastEvent, c.r.Header.Get(lastEvent.name)); err != nil {
+		return err
+	} else if last != nil {
+		after = last
+	}
+	// Asked before the first byte, so that an unknown queue is a plain 404.
+	events, err := a.Queues.Follow(c.ctx(), q, after, most, 0)
+	if err != nil {
+		return err
+	}
+	header := c.w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
+	c.answered = true
+	c.w.WriteHeader(http.StatusOK)
+	authenticated := time.Now()
+	for {
+		if err := c.send(events); err != nil {
+			return err
+		}
+		if len(events) > 0 {
+			after = &events[len(events)-1].Position
+		}
+		if time.Since(authenticated) >= heartbeat {
+			if caller, err := c.token(c.ctx()); err != nil || caller.Client.Tenant != q.Tenant {
+				return err
+			}
+			authenticated = time.Now()
+		}
+		if events, err = a.Queues.Follow(c.ctx(), q, after, most, heartbeat); err != nil {
+			return err
+		}
+	}
+}
+
+// send writes messages, or a comment if there are none to show.
+func (c *call) send(events []bankfeed.Event) error {
+	var chunk []byte
+	for _, w := range render(events) {
+		data, err := json.Marshal(w) // on one line, as a message needs it
+		if err != nil {
+			return err
+		}
+		chunk = append(append(append(chunk, "id: "+w.ID+"\ndata: "...), data...), "\n\n"...)
+	}
+	if len(chunk) == 0 {
+		chunk = []byte(":\n\n")
+	}
+	connection := http.NewResponseController(c.w)
+	_ = connection.SetWriteDeadline(time.Now().Add(ioTimeout))
+	if _, err := c.w.Write(chunk); err != nil {
+		return err
+	}
+	return flush(connection)
+}
