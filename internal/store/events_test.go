@@ -2,12 +2,15 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/eventlog"
+	"github.com/bankfeed/bankfeed/internal/secret"
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/store/storetest"
 )
@@ -34,6 +37,66 @@ func page(tenant bankfeed.TenantID, user bankfeed.UserID, n int) *bankfeed.Chang
 	}
 	return c
 }
+
+func TestErasedEventsHaveNoSnapshot(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx, q := context.Background(), eventlog.Query{Tenant: 1, Limit: 10}
+		done, err := s.AppendEvents(ctx, page(1, 7, 2))
+		require.NoError(t, err)
+		require.Equal(t, bankfeed.Committed{Tenant: 1, User: 7, First: 1, Last: 2, Topics: [2]bool{true, false}}, done)
+		_, err = s.AppendEvents(ctx, page(1, 8, 1))
+		require.NoError(t, err)
+		events, next, err := s.ReadEvents(ctx, q)
+		require.NoError(t, err)
+		require.Equal(t, bankfeed.Position(3), next)
+		for i, d := range page(1, 7, 2).Events {
+			require.Equal(t, d.Snapshot, events[i].Snapshot)
+		}
+
+		require.NoError(t, s.DestroyUserKey(ctx, 1, 7))
+		events, _, err = s.ReadEvents(ctx, q)
+		require.NoError(t, err)
+		require.Len(t, events, 3)
+		require.Nil(t, events[0].Snapshot)
+		require.Nil(t, events[1].Snapshot)
+		require.NotNil(t, events[2].Snapshot)
+		require.Equal(t, bankfeed.EventTransactionCreated, events[0].Type)
+		_, err = s.AppendEvents(ctx, page(1, 7, 1))
+		require.ErrorIs(t, err, bankfeed.ErrErased)
+	})
+}
+
+// A rolled-back commit gives its positions back: there is never a gap.
+func TestRollbackLeavesNoGap(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx := context.Background()
+		require.ErrorIs(t, s.AppendAndFail(ctx, page(1, 7, 3), errTest), errTest)
+		done, err := s.AppendEvents(ctx, page(1, 7, 1))
+		require.NoError(t, err)
+		require.Equal(t, bankfeed.Position(1), done.First)
+		events, _, err := s.ReadEvents(ctx, eventlog.Query{Tenant: 1, Limit: 10})
+		require.NoError(t, err)
+		require.Len(t, events, 1)
+	})
+}
+
+// A payload is tied to its user: moved to another row it does not open, and the
+// reader says which event is damaged.
+func TestMovedPayloadDoesNotOpen(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx := context.Background()
+		for _, user := range []bankfeed.UserID{7, 8} {
+			_, err := s.AppendEvents(ctx, page(1, user, 1))
+			require.NoError(t, err)
+		}
+		require.NoError(t, s.Exec(ctx, `UPDATE events SET payload = (SELECT payload FROM events WHERE position = 1) WHERE position = 2`))
+		_, _, err := s.ReadEvents(ctx, eventlog.Query{Tenant: 1, Limit: 10})
+		require.ErrorIs(t, err, secret.ErrOpen)
+		require.ErrorContains(t, err, "event 2 in lane 0 of tenant 1")
+	})
+}
+
+var errTest = errors.New("made up")
 
 func BenchmarkAppend(b *testing.B) {
 	for _, s := range []*store.Store{storetest.SQLite(b), storetest.Postgres(b)} {

@@ -28,3 +28,28 @@ func (s *Store) SealEvents(ctx context.Context, c *bankfeed.Change) error {
 	_, err := s.sealEvents(ctx, c)
 	return err
 }
+
+// AppendAndFail rolls a commit back after its last step.
+func (s *Store) AppendAndFail(ctx context.Context, c *bankfeed.Change, fail error) error {
+	sealed, err := s.sealEvents(ctx, c)
+	if err != nil {
+		return err
+	}
+	return s.tx(ctx, func(tx *sql.Tx) error {
+		if _, err := s.appendEvents(ctx, tx, c, sealed); err != nil {
+			return err
+		}
+		return fail
+	})
+}
+
+// DestroyUserKey is the first step of an erasure.
+func (s *Store) DestroyUserKey(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error {
+	return s.userKeys.Destroy(ctx, tenant, user)
+}
+
+// Exec is for tests that damage rows.
+func (s *Store) Exec(ctx context.Context, query string, args ...any) error {
+	_, err := s.write.ExecContext(ctx, query, args...)
+	return err
+}
