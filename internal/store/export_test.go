@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"time"
 
 	"github.com/bankfeed/bankfeed"
 )
@@ -53,3 +54,12 @@ func (s *Store) Exec(ctx context.Context, query string, args ...any) error {
 	_, err := s.write.ExecContext(ctx, query, args...)
 	return err
 }
+
+// SetIdle sets after how long of silence a listening connection is tried.
+func (g *Signals) SetIdle(d time.Duration) { g.idle = d }
+
+// Take is what would be sent now.
+func (g *Signals) Take() []string { return g.take() }
+
+// Receive is what arrives.
+func (g *Signals) Receive(payload string) { g.receive(payload) }
