@@ -224,7 +224,7 @@ CREATE TABLE work (
     lease_until INTEGER,
     PRIMARY KEY (kind, tenant_id, id)
 ) STRICT;
-CREATE INDEX work_ready ON work (kind, ready_at);
+CREATE INDEX work_ready ON work (kind, attended, ready_at);
 CREATE INDEX work_owned ON work (kind, grp) WHERE owner IS NOT NULL;
 
 -- The last position of each lane; the row is locked as a commit's last step,
