@@ -49,7 +49,7 @@ var arrows = []struct {
 	{"internal/consent", []string{".", "internal/connector"}},
 	{"internal/ingest", []string{".", "internal/connector", "internal/ingest/identity"}},
 	{"internal/ingest/identity", []string{"."}},
-	{"internal/access", []string{"."}},
+	{"internal/access", []string{".", "internal/secret"}}, // tokens and client secrets are made and hashed in one place
 	{"internal/eventlog", []string{"."}},
 	{"internal/lease", []string{"."}},
 	{"internal/delivery", []string{"."}},

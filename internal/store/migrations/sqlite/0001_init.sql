@@ -50,10 +50,11 @@ CREATE TABLE users (
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
 CREATE UNIQUE INDEX users_external_id ON users (tenant_id, external_id) WHERE external_id IS NOT NULL;
-CREATE UNIQUE INDEX users_email ON users (tenant_id, email) WHERE email IS NOT NULL;
+CREATE UNIQUE INDEX users_email ON users (tenant_id, lower(email)) WHERE email IS NOT NULL;
 CREATE INDEX users_erased ON users (erased_at) WHERE erased_at IS NOT NULL;
 
--- Access and refresh tokens, by hash only.
+-- Access and refresh tokens, by hash only. A refresh token that was exchanged
+-- stays until it expires, so that its second use is noticed.
 CREATE TABLE tokens (
     hash       BLOB NOT NULL PRIMARY KEY,
     kind       TEXT NOT NULL,
@@ -63,7 +64,8 @@ CREATE TABLE tokens (
     user_id    INTEGER NOT NULL,
     scope      TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    used_at    INTEGER
 ) STRICT;
 CREATE INDEX tokens_family ON tokens (family);
 CREATE INDEX tokens_expiry ON tokens (expires_at);

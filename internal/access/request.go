@@ -1,0 +1,134 @@
+package access
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/bankfeed/bankfeed"
+)
+
+// Bearer returns the token of the Authorization header (RFC 6750, 2.1).
+func Bearer(r *http.Request) (token bankfeed.Secret, ok bool) {
+	scheme, value, found := strings.Cut(r.Header.Get("Authorization"), " ")
+	value = strings.TrimSpace(value)
+	if !found || !strings.EqualFold(scheme, "Bearer") || value == "" {
+		return "", false
+	}
+	return bankfeed.Secret(value), true
+}
+
+type callerKey struct{}
+
+// WithCaller puts the caller into the context of a request.
+func WithCaller(ctx context.Context, c bankfeed.Caller) context.Context {
+	return context.WithValue(ctx, callerKey{}, c)
+}
+
+// CallerFrom returns whom the request comes from; false on a path that asked
+// for no token.
+func CallerFrom(ctx context.Context) (bankfeed.Caller, bool) {
+	c, ok := ctx.Value(callerKey{}).(bankfeed.Caller)
+	return c, ok
+}
+
+// TenantOf is the key of a limiter that stands behind Authenticated.
+func TenantOf(r *http.Request) (bankfeed.TenantID, bool) {
+	c, ok := CallerFrom(r.Context())
+	return c.Client.Tenant, ok
+}
+
+// Authenticated lets requests with a live access token through, with the caller
+// in their context. refuse writes all other answers in its dialect's shape; the
+// WWW-Authenticate header that a 401 needs (RFC 6750, 3) is set already.
+func (s *Service) Authenticated(refuse func(w http.ResponseWriter, r *http.Request, err error)) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			token, ok := Bearer(r)
+			if !ok {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				refuse(w, r, bankfeed.Errorf(bankfeed.Unauthorized, "an access token is needed"))
+				return
+			}
+			caller, err := s.Authenticate(r.Context(), token)
+			if err != nil {
+				if bankfeed.ErrorKindOf(err) == bankfeed.Unauthorized {
+					w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+				}
+				refuse(w, r, err)
+				return
+			}
+			next.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), caller)))
+		})
+	}
+}
+
+// Proxies are the addresses whose X-Forwarded-For is believed. Anybody can
+// send that header, so without proxies it is ignored.
+type Proxies []netip.Prefix
+
+// ClientIP returns the address that a request comes from: the peer's, or, if
+// that is a trusted proxy, the last one in X-Forwarded-For that is not. It is
+// empty if a trusted proxy sent something unreadable: the address may be told
+// to a bank as the PSU's, so it is never guessed.
+func (p Proxies) ClientIP(r *http.Request) string {
+	a := p.client(r)
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// ClientNet is what a limiter counts requests by: the address or, for IPv6, the
+// /64 that one household or host has to itself. A request whose address is
+// unreadable counts for the proxy it came through.
+func (p Proxies) ClientNet(r *http.Request) netip.Prefix {
+	a := p.client(r)
+	if !a.IsValid() {
+		a, _ = parseAddr(r.RemoteAddr)
+	}
+	bits := 64
+	if a.Is4() {
+		bits = 32
+	}
+	n, _ := a.Prefix(bits) // of no address: the zero prefix
+	return n
+}
+
+func (p Proxies) client(r *http.Request) netip.Addr {
+	a, ok := parseAddr(r.RemoteAddr)
+	if !ok || !p.trusts(a) {
+		return a
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for _, hop := range slices.Backward(hops) {
+		hop = strings.TrimSpace(hop)
+		if hop == "" && len(hops) == 1 {
+			return a // the proxy speaks for itself
+		}
+		if a, ok = parseAddr(hop); !ok || !p.trusts(a) {
+			return a
+		}
+	}
+	return a
+}
+
+func (p Proxies) trusts(a netip.Addr) bool {
+	return slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+// parseAddr reads an address with or without a port. An IPv4 address in IPv6
+// clothes becomes one of IPv4; a zone is dropped.
+func parseAddr(s string) (netip.Addr, bool) {
+	a, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]"))
+	if err != nil {
+		ap, err := netip.ParseAddrPort(s)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		a = ap.Addr()
+	}
+	return a.Unmap().WithZone(""), true
+}
