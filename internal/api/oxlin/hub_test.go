@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,8 +64,9 @@ var (
 // hub plays every part behind the API, for user 7 of tenant 1, and keeps what
 // it was told.
 type hub struct {
-	mu  sync.Mutex
-	err error // what every part answers, if set
+	mu      sync.Mutex
+	revoked atomic.Bool // all tokens are
+	err     error       // what every part answers, if set
 
 	created access.NewUser
 	erased  []bankfeed.UserID
@@ -101,7 +103,7 @@ func (h *hub) mine(tenant bankfeed.TenantID, user bankfeed.UserID) error {
 
 func (h *hub) Authenticate(_ context.Context, bearer bankfeed.Secret) (bankfeed.Caller, error) {
 	c, ok := callers[string(bearer)]
-	if !ok {
+	if !ok || h.revoked.Load() {
 		return c, access.ErrToken
 	}
 	return c, nil
@@ -265,7 +267,7 @@ func (h *hub) Delete(_ context.Context, q oxlin.Queue) error {
 // client sends requests to the API and holds every answer against the OpenAPI
 // document.
 type client struct {
-	t      *testing.T
+	t      testing.TB
 	hub    *hub
 	api    http.Handler
 	log    *bytes.Buffer
@@ -274,7 +276,7 @@ type client struct {
 	router routers.Router
 }
 
-func newClient(t *testing.T, change ...func(*oxlin.Config)) *client {
+func newClient(t testing.TB, change ...func(*oxlin.Config)) *client {
 	h := &hub{queues: map[string]bool{}, follow: make(chan []bankfeed.Event)}
 	log := &bytes.Buffer{}
 	config := oxlin.Config{
