@@ -92,6 +92,9 @@ type TransactionPage struct {
 	Balances     []bankfeed.Balance // some banks send them along
 	Next         string
 	More         bool
+	// First reads the first page again within the same listing, where the bank
+	// gives a link to it; without one the first page costs another access.
+	First string
 	// BookedOnly: the bank was not asked for pending items, so that their
 	// absence means nothing.
 	BookedOnly bool

@@ -12,10 +12,9 @@ import (
 // when the whole channel has to stop.
 func (c *channelRun) account(ctx context.Context, p bankfeed.Progress) (*channelEnd, error) {
 	a := c.accountState(p.Account)
-	consent := c.snapshot().Consent(c.consent).ID
 	resource := ""
 	for _, x := range a.Access {
-		if x.Mode == c.mode && x.Consent == consent {
+		if x.Mode == c.mode && x.Consent == c.consent {
 			resource = x.ResourceID
 		}
 	}

@@ -28,7 +28,6 @@ const (
 type hub struct {
 	t      *testing.T
 	store  *store.Store
-	bank   *bank
 	engine *ingest.Engine
 	now    time.Time
 	tenant bankfeed.TenantID
@@ -41,8 +40,13 @@ type hub struct {
 var psu = &bankfeed.PSU{IP: "203.0.113.7"}
 
 func newHub(t *testing.T, s *store.Store, b *bank, modes ...bankfeed.Mode) *hub {
-	h := &hub{t: t, store: s, bank: b, now: storetest.Now}
-	h.engine = ingest.New(ingest.Config{Store: s, Banks: b, Installation: s.Installation(), Build: "20260302.1", Node: "0123456789ab",
+	return newHubAt(t, s, b, modes...)
+}
+
+// newHubAt links a connection to any bank with the number 200.
+func newHubAt(t *testing.T, s *store.Store, banks ingest.Banks, modes ...bankfeed.Mode) *hub {
+	h := &hub{t: t, store: s, now: storetest.Now}
+	h.engine = ingest.New(ingest.Config{Store: s, Banks: banks, Installation: s.Installation(), Build: "20260302.1", Node: "0123456789ab",
 		Now: func() time.Time { return h.now }, Jitter: func(time.Duration) time.Duration { return 0 }})
 	h.tenant, h.user = storetest.User(t, s)
 	id, err := s.NextID(context.Background(), h.tenant, bankfeed.KindConnection)

@@ -213,7 +213,7 @@ func (l *listing) moved(ctx context.Context) (bool, *channelEnd, error) {
 		end, err := l.accountRefused(ctx, l.p, got.err, got.calls)
 		return false, end, err
 	}
-	err = l.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+	err := l.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
 		ch.Events = l.channelRun.calls(st, got.calls)
 		return nil
 	})

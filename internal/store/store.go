@@ -98,6 +98,10 @@ func sqliteDSN(path string, writer bool) string {
 	return dsn + "&_pragma=query_only(1)"
 }
 
+// SQLiteDSN is how the hub opens its database for writing, for whoever compares
+// with it.
+func SQLiteDSN(path string) string { return sqliteDSN(path, true) }
+
 func (s *Store) openSQLite(ctx context.Context, c Config) (err error) {
 	s.engine = SQLite
 	if s.write, err = sql.Open("sqlite", sqliteDSN(c.Path, true)); err != nil {
