@@ -21,7 +21,7 @@ type report struct {
 }
 
 // decodeReport reads a page of transactions. currency is the account's, for
-// amounts that come without one.
+// amounts that come without one. The records share memory with data.
 func decodeReport(data []byte, currency string) (rep report, err error) {
 	r := newReader(data)
 	var next, nestedNext string
