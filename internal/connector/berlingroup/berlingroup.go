@@ -159,8 +159,13 @@ func (c *Connector) listing(ctx context.Context, a connector.Access, base *url.U
 		}
 		fetched(rep.balances, c.Now())
 		page.Transactions, page.Balances = rep.transactions, rep.balances
-		page.Next, page.More, err = following(base, from, rep.next)
-		return err
+		if page.Next, page.More, err = following(base, from, rep.next); err != nil || rep.first == "" {
+			return err
+		}
+		if first, err := resolve(base, from, rep.first); err == nil && first != from {
+			page.First = first // a link that leads elsewhere is no link
+		}
+		return nil
 	})
 	if err != nil {
 		return connector.TransactionPage{}, err

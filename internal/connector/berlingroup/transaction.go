@@ -1,6 +1,7 @@
 package berlingroup
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ type report struct {
 	transactions []bankfeed.Transaction
 	balances     []bankfeed.Balance
 	next         string // link to the next page as the bank wrote it
+	first        string // link to the first page of this listing
 	listed       bool   // the answer has a list, be it empty
 	null         bool   // the list is an explicit null
 	download     bool   // the answer has a link to a file instead
@@ -24,7 +26,7 @@ type report struct {
 // amounts that come without one. The records share memory with data.
 func decodeReport(data []byte, currency string) (rep report, err error) {
 	r := newReader(data)
-	var next, nestedNext string
+	var outer, inner links
 	err = r.object(func(key []byte) error {
 		switch string(key) {
 		case "transactions":
@@ -48,11 +50,7 @@ func decodeReport(data []byte, currency string) (rep report, err error) {
 				case "info": // ING
 					status = bankfeed.TransactionOther
 				case "_links":
-					return r.links(func(name, href string) {
-						if name == "next" {
-							nestedNext = href
-						}
-					})
+					return r.links(inner.note)
 				default:
 					return r.skip()
 				}
@@ -62,12 +60,8 @@ func decodeReport(data []byte, currency string) (rep report, err error) {
 			return r.balances(&rep.balances, currency)
 		case "_links":
 			return r.links(func(name, href string) {
-				switch name {
-				case "next":
-					next = href
-				case "download":
-					rep.download = href != ""
-				}
+				outer.note(name, href)
+				rep.download = rep.download || name == "download" && href != ""
 			})
 		}
 		return r.skip()
@@ -78,10 +72,20 @@ func decodeReport(data []byte, currency string) (rep report, err error) {
 	if err != nil {
 		return report{}, rooted(err)
 	}
-	if rep.next = nestedNext; rep.next == "" {
-		rep.next = next
-	}
+	rep.next, rep.first = cmp.Or(inner.next, outer.next), cmp.Or(inner.first, outer.first)
 	return rep, nil
+}
+
+// links are those of a page that lead to other pages.
+type links struct{ next, first string }
+
+func (l *links) note(name, href string) {
+	switch name {
+	case "next":
+		l.next = href
+	case "first":
+		l.first = href
+	}
 }
 
 // items reads a list of transactions of one status.
