@@ -98,6 +98,9 @@ func TestMovedPayloadDoesNotOpen(t *testing.T) {
 
 var errTest = errors.New("made up")
 
+// eventlogAll reads the beginning of the log.
+var eventlogAll = eventlog.Query{Tenant: 1, Limit: 100}
+
 func BenchmarkAppend(b *testing.B) {
 	for _, s := range []*store.Store{storetest.SQLite(b), storetest.Postgres(b)} {
 		b.Run(string(s.Engine())+"/1", func(b *testing.B) {
