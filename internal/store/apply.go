@@ -77,7 +77,7 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 	}
 	for i := range c.Accounts {
 		a := &c.Accounts[i]
-		b, err := o.seal(sealAccount, accountDoc{*a, a.LastReadAt, a.Failure, a.Raw, a.Access, a.Trust})
+		b, err := o.seal(sealAccount, accountDoc{*a, a.LastReadAt, a.Failure, string(a.Raw), a.Access, a.Trust})
 		if err != nil {
 			return p, err
 		}

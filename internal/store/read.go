@@ -73,7 +73,10 @@ func (o owner) scanAccount(scan func(...any) error) (a bankfeed.Account, err err
 		return a, err
 	}
 	a = d.Account
-	a.LastReadAt, a.Failure, a.Raw, a.Access, a.Trust = d.LastReadAt, d.Failure, d.Raw, d.Access, d.Trust
+	a.LastReadAt, a.Failure, a.Access, a.Trust = d.LastReadAt, d.Failure, d.Access, d.Trust
+	if d.Raw != "" {
+		a.Raw = json.RawMessage(d.Raw)
+	}
 	a.User, a.Connection, a.RemovedAt = user, connection, at(removed)
 	return a, nil
 }

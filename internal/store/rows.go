@@ -58,7 +58,7 @@ type accountDoc struct {
 	bankfeed.Account
 	LastReadAt time.Time                `json:"last_read_at,omitzero"`
 	Failure    *bankfeed.Failure        `json:"failure,omitempty"`
-	Raw        json.RawMessage          `json:"raw,omitempty"`
+	Raw        string                   `json:"raw,omitempty"` // as text, because an encoder would rewrite JSON inside JSON
 	Access     []bankfeed.AccountAccess `json:"access,omitempty"`
 	Trust      bankfeed.IDTrust         `json:"trust,omitzero"`
 }
