@@ -54,7 +54,11 @@ func (a *API) listAccounts(c *call) error {
 	list := []oxlin.Account{}
 	sortAccounts(accounts, order)
 	for _, acc := range accounts {
-		if w := oxlin.RenderAccount(acc, connections[acc.Connection]); match(w) {
+		conn, ok := connections[acc.Connection]
+		if !ok {
+			continue // linked between the two reads
+		}
+		if w := oxlin.RenderAccount(acc, conn); match(w) {
 			list = append(list, w)
 		}
 	}

@@ -49,7 +49,7 @@ var (
 	}
 	testAccounts = []bankfeed.Account{
 		{
-			ID: 501, Connection: 12, Type: bankfeed.AccountCurrent, Status: bankfeed.AccountOK, Currency: "EUR", Name: "Main", OwnerName: "CAMILLE EXEMPLE",
+			ID: 501, Connection: 12, Type: bankfeed.AccountCurrent, Status: bankfeed.AccountOK, Currency: "EUR", Name: "Main", OwnerName: "CAMILLE MARTIN",
 			Usage: "PRIV", Source: bankfeed.Redirect, CreatedAt: born, Identifiers: []bankfeed.Identifier{{Type: bankfeed.IdentIBAN, Value: "FR7630006000011234567890189"}},
 			Balances: []bankfeed.Balance{{Type: "closingBooked", Money: bankfeed.Money{Amount: bankfeed.MustAmount("12345678901234567.80"), Currency: "EUR"}, FetchedAt: born}},
 		},
@@ -212,6 +212,13 @@ func (h *hub) known(q oxlin.Queue) error {
 	return h.mine(q.Tenant, q.User)
 }
 
+// put makes a batch for the next read.
+func (h *hub) put(events ...bankfeed.Event) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.batches = append(h.batches, events)
+}
+
 func orNone(after *bankfeed.Position) bankfeed.Position {
 	if after == nil {
 		return -1
@@ -230,7 +237,11 @@ func (h *hub) Read(_ context.Context, q oxlin.Queue, after *bankfeed.Position, l
 	if len(h.batches) > 0 {
 		batch, h.batches = h.batches[0], h.batches[1:]
 	}
-	return batch, func(written bool) { h.written = append(h.written, written) }, nil
+	return batch, func(written bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.written = append(h.written, written)
+	}, nil
 }
 
 func (h *hub) Follow(ctx context.Context, q oxlin.Queue, after *bankfeed.Position, _ int, wait time.Duration) ([]bankfeed.Event, error) {
@@ -348,4 +359,10 @@ func (c *client) refused(a answer, status int, code string) {
 	require.Equal(c.t, status, a.Code, a.Body)
 	require.Regexp(c.t, `^\{"error":"`+code+`","error_description":"[^"]+"\}$`, a.Body)
 	require.Equal(c.t, "application/json", a.Header.Get("Content-Type"))
+}
+
+// sameText compares every byte: the order of members, and the digits of amounts.
+func sameText(t testing.TB, want, got string, message ...any) {
+	t.Helper()
+	require.Equal(t, want, got, message...)
 }

@@ -19,8 +19,9 @@ type Queues interface {
 	// Read returns the next events, and waits up to wait while there are none.
 	// It commits what the previous call returned if that call's done heard
 	// true, else returns it again. With after it reads what follows that
-	// position instead and sets the queue there. done must be called, also
-	// without events: the queue lives on from then.
+	// position instead and sets the queue there. done is called once, also
+	// without events: the queue lives on from then. A client can ask again
+	// before done is heard, so the next call waits for it.
 	Read(ctx context.Context, q Queue, after *bankfeed.Position, limit int, wait time.Duration) (events []bankfeed.Event, done func(written bool), err error)
 	// Follow returns what follows after, or where the queue stands if nil, and
 	// moves nothing. It waits up to wait while there is nothing.
@@ -188,6 +189,7 @@ func (a *API) stream(c *call, q Queue, after *bankfeed.Position, most int) error
 	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
 	c.answered = true
 	c.w.WriteHeader(http.StatusOK)
+	defer http.NewResponseController(c.w).SetWriteDeadline(time.Time{}) //nolint:errcheck // of send; the connection may serve others
 	authenticated := time.Now()
 	for {
 		if err := c.send(events); err != nil {
