@@ -38,7 +38,7 @@ func TestPasswordsAreHashedAFewAtATime(t *testing.T) {
 	})
 }
 
-func TestALoginIsNotRememberedForever(t *testing.T) {
+func TestLRUForgetsTheLeastRecentlyUsed(t *testing.T) {
 	c := newLRU[int, string](2)
 	c.put(1, "a")
 	c.put(2, "b")
@@ -53,5 +53,5 @@ func TestALoginIsNotRememberedForever(t *testing.T) {
 	c.remove(1)
 	_, ok = c.get(1)
 	require.False(t, ok)
-	require.Equal(t, c.order.Len(), len(c.at))
+	require.Len(t, c.at, c.order.Len())
 }

@@ -54,5 +54,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	noStore(w)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // if it fails the client is gone
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		return // the client is gone
+	}
 }
