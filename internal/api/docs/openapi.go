@@ -11,52 +11,65 @@ import (
 
 // What is read of an OpenAPI document.
 type document struct {
-	Info struct{ Title, Version, Description string }
-	Tags []struct{ Name, Description string }
-	// Paths by path and lower-case method. Members of a path that are no
-	// operations do not fit and are left out.
-	Paths      map[string]map[string]json.RawMessage
-	Components struct{ Schemas map[string]*schema }
+	Info struct {
+		Title       string `json:"title"`
+		Version     string `json:"version"`
+		Description string `json:"description"`
+	} `json:"info"`
+	Tags []struct {
+		Name        string `json:"name"`
+		Description string `json:"description"`
+	} `json:"tags"`
+	// Paths by path and lower-case method.
+	Paths      map[string]map[string]json.RawMessage `json:"paths"`
+	Components struct {
+		Schemas map[string]*schema `json:"schemas"`
+	} `json:"components"`
 }
 
 type operation struct {
-	OperationID string
-	Summary     string
-	Description string
-	Tags        []string
-	Parameters  []struct {
-		Name, In, Description string
-		Required              bool
-		Schema                *schema
-	}
+	OperationID string      `json:"operationId"`
+	Summary     string      `json:"summary"`
+	Description string      `json:"description"`
+	Tags        []string    `json:"tags"`
+	Parameters  []parameter `json:"parameters"`
 	RequestBody *struct {
-		Required bool
-		Content  map[string]media
-	}
+		Content map[string]media `json:"content"`
+	} `json:"requestBody"`
 	Responses map[string]struct {
-		Description string
-		Content     map[string]media
-	}
+		Description string           `json:"description"`
+		Content     map[string]media `json:"content"`
+	} `json:"responses"`
 }
 
-type media struct{ Schema *schema }
+type parameter struct {
+	Name        string  `json:"name"`
+	In          string  `json:"in"`
+	Description string  `json:"description"`
+	Required    bool    `json:"required"`
+	Schema      *schema `json:"schema"`
+}
+
+type media struct {
+	Schema *schema `json:"schema"`
+}
 
 type schema struct {
-	Ref         string `json:"$ref"`
-	Type        typeNames
-	Format      string
-	Description string
-	Enum        []any
-	Default     any
-	Example     any
-	Examples    []any
-	Items       *schema
-	Properties  map[string]*schema
-	Required    []string
-	Minimum     json.Number
-	Maximum     json.Number
-	AnyOf       []*schema
-	OneOf       []*schema
+	Ref         string             `json:"$ref"`
+	Type        typeNames          `json:"type"`
+	Format      string             `json:"format"`
+	Description string             `json:"description"`
+	Enum        []any              `json:"enum"`
+	Default     any                `json:"default"`
+	Example     any                `json:"example"`
+	Examples    []any              `json:"examples"`
+	Items       *schema            `json:"items"`
+	Properties  map[string]*schema `json:"properties"`
+	Required    []string           `json:"required"`
+	Minimum     json.Number        `json:"minimum"`
+	Maximum     json.Number        `json:"maximum"`
+	AnyOf       []*schema          `json:"anyOf"`
+	OneOf       []*schema          `json:"oneOf"`
 }
 
 // typeNames is one name or a list of them.

@@ -20,8 +20,12 @@ import (
 )
 
 type eventPage struct {
-	Items []struct{ ID, Type, User string }
-	Next  string
+	Items []struct {
+		ID   string `json:"id"`
+		Type string `json:"type"`
+		User string `json:"user"`
+	} `json:"items"`
+	Next string `json:"next"`
 }
 
 func (h *harness) events(t testing.TB, query, token string) eventPage {
@@ -203,7 +207,7 @@ func TestLongPoll(t *testing.T) {
 			func() { h.append(1, 11, bankfeed.EventAccountCreated, nil) },
 		} {
 			synctest.Wait()
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			step()
 		}
 		synctest.Wait()
@@ -216,7 +220,7 @@ func TestLongPoll(t *testing.T) {
 		// The other world wakes nobody for longer than was asked for.
 		start = time.Now()
 		go func() { got <- h.events(t, "wait=5&after="+p.Next, "live") }()
-		time.Sleep(4 * time.Second)
+		<-time.After(4 * time.Second)
 		h.append(1, 21, bankfeed.EventSyncStarted, nil)
 		q := <-got
 		require.Empty(t, q.Items)
@@ -301,7 +305,9 @@ func TestStream(t *testing.T) {
 		require.Equal(t, "event: sync.started", lines[1])
 		data, ok := strings.CutPrefix(lines[2], "data: ")
 		require.True(t, ok)
-		var list struct{ Items []json.RawMessage }
+		var list struct {
+			Items []json.RawMessage `json:"items"`
+		}
 		require.NoError(t, json.Unmarshal(h.do(request("GET", "/v1/events", "live", "")).Body.Bytes(), &list))
 		require.JSONEq(t, string(list.Items[0]), data, "the same JSON as in the list")
 		require.Equal(t, []string{"", ": ", "id: " + h.cursor(2), "", ""}, lines[3:], "and past the sandbox's event")
@@ -309,7 +315,7 @@ func TestStream(t *testing.T) {
 		h.append(1, 12, bankfeed.EventSyncFailed, nil)
 		require.Contains(t, w.take(), "id: "+h.cursor(3)+"\nevent: sync.failed\n")
 
-		time.Sleep(heartbeat)
+		<-time.After(heartbeat)
 		require.Equal(t, ": \nid: "+h.cursor(3)+"\n\n", w.take())
 
 		// Where an interrupted reader goes on; the header wins.
