@@ -112,7 +112,8 @@ type Link struct {
 // portions.
 type Deletion struct {
 	Connection ConnectionID
-	Consent    ConsentID // 0: the whole connection
+	Consent    ConsentID   // 0: the whole connection
+	Accounts   []AccountID // those that go with the consent
 }
 
 // WorkKind is a kind of work that nodes claim.

@@ -23,6 +23,7 @@ type Consent struct {
 	FreshUntil      time.Time    `json:"-"` // until when the bank serves deep history after SCA
 	Grant           Grant        `json:"-"`
 	Session         SessionID    `json:"-"` // the link session that asked for it
+	WarnedAt        *time.Time   `json:"-"` // when its end was announced
 	Version         int64        `json:"-"`
 }
 

@@ -52,8 +52,9 @@ type prepared struct {
 }
 
 type preparedConsent struct {
-	doc    string
-	secret []byte
+	doc     string
+	history string
+	secret  []byte
 }
 
 func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, err error) {
@@ -67,10 +68,15 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 	for i := range c.Consents {
 		k := &c.Consents[i]
 		var pc preparedConsent
-		if pc.doc, err = encode(consentDoc{*k, k.FrequencyPerDay, k.AccountsListed, k.FreshUntil, k.Session}); err != nil {
+		plain := *k
+		plain.Accounts = nil
+		if pc.doc, err = encode(consentDoc{plain, k.FrequencyPerDay, k.AccountsListed, k.FreshUntil, k.Session}); err != nil {
 			return p, err
 		}
-		if pc.secret, err = o.seal(sealConsent, sealGrant(k.Grant)); err != nil {
+		if pc.history, err = encode(historyOf(k)); err != nil {
+			return p, err
+		}
+		if pc.secret, err = o.seal(sealConsent, consentSecret{sealGrant(k.Grant), k.Accounts}); err != nil {
 			return p, err
 		}
 		p.consents = append(p.consents, pc)
@@ -219,21 +225,21 @@ func (s *Store) putConsents(ctx context.Context, tx *sql.Tx, c *bankfeed.Change,
 		var err error
 		if k.Version == 0 {
 			r, err = tx.ExecContext(ctx, `
-				INSERT INTO consents (tenant_id, id, user_id, connection_id, mode, status, external_id, valid_until, version, created_at, doc, secret)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $10, $11)`,
-				c.Tenant, k.ID, c.User, k.Connection, k.Mode, k.Status, text(k.ExternalID), k.ValidUntil, k.CreatedAt.UnixMicro(), doc.doc, doc.secret)
+				INSERT INTO consents (tenant_id, id, user_id, connection_id, mode, status, external_id, valid_until, warned_at, version, created_at, doc, secret)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12)`,
+				c.Tenant, k.ID, c.User, k.Connection, k.Mode, k.Status, text(k.ExternalID), k.ValidUntil, microsOf(k.WarnedAt), k.CreatedAt.UnixMicro(), doc.doc, doc.secret)
 		} else {
 			r, err = tx.ExecContext(ctx, `
-				UPDATE consents SET status = $4, valid_until = $5, doc = $6, secret = $7, version = version + 1
+				UPDATE consents SET status = $4, valid_until = $5, warned_at = $6, doc = $7, secret = $8, version = version + 1
 				WHERE tenant_id = $1 AND id = $2 AND version = $3`,
-				c.Tenant, k.ID, k.Version, k.Status, k.ValidUntil, doc.doc, doc.secret)
+				c.Tenant, k.ID, k.Version, k.Status, k.ValidUntil, microsOf(k.WarnedAt), doc.doc, doc.secret)
 		}
 		if err := changed(r, err, bankfeed.ErrConflict); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `
 			INSERT INTO consent_history (tenant_id, consent_id, version, status, at, doc) VALUES ($1, $2, $3, $4, $5, $6)`,
-			c.Tenant, k.ID, k.Version+1, k.Status, s.now().UnixMicro(), doc.doc); err != nil {
+			c.Tenant, k.ID, k.Version+1, k.Status, s.now().UnixMicro(), doc.history); err != nil {
 			return err
 		}
 	}
@@ -315,7 +321,14 @@ func (s *Store) delete(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) erro
 		return nil
 	}
 	if d.Consent != 0 {
-		_, err := tx.ExecContext(ctx, `DELETE FROM consents WHERE tenant_id = $1 AND id = $2`, c.Tenant, d.Consent)
+		if _, err := tx.ExecContext(ctx, `DELETE FROM accesses WHERE tenant_id = $1 AND consent_id = $2`, c.Tenant, d.Consent); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM consents WHERE tenant_id = $1 AND id = $2`, c.Tenant, d.Consent); err != nil || len(d.Accounts) == 0 {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM accounts WHERE tenant_id = $1 AND connection_id = $2 AND id IN `+s.inNumbers("$3"),
+			c.Tenant, d.Connection, list(d.Accounts))
 		return err
 	}
 	for _, query := range []string{

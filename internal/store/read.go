@@ -145,7 +145,7 @@ func (s *Store) Session(ctx context.Context, tenant bankfeed.TenantID, user bank
 	return one(ctx, s.read, o.scanSession, `SELECT `+sessionColumns+` FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND id = $3`, tenant, user, id)
 }
 
-const consentColumns = `id, user_id, connection_id, version, doc, secret`
+const consentColumns = `id, user_id, connection_id, warned_at, version, doc, secret`
 
 func (o owner) scanConsent(scan func(...any) error) (k bankfeed.Consent, err error) {
 	var doc, sealed []byte
@@ -154,18 +154,19 @@ func (o owner) scanConsent(scan func(...any) error) (k bankfeed.Consent, err err
 	var user bankfeed.UserID
 	var connection bankfeed.ConnectionID
 	var version int64
-	if err = scan(&id, &user, &connection, &version, &doc, &sealed); err != nil {
+	var warned sql.NullInt64
+	if err = scan(&id, &user, &connection, &warned, &version, &doc, &sealed); err != nil {
 		return k, err
 	}
 	if err = json.Unmarshal(doc, &d); err != nil {
 		return k, err
 	}
-	var g grantDoc
+	var g consentSecret
 	if err = o.open(sealConsent, sealed, &g); err != nil {
 		return k, err
 	}
 	k = d.Consent
-	k.User, k.Connection, k.Version = user, connection, version
+	k.User, k.Connection, k.WarnedAt, k.Version, k.Accounts = user, connection, when(warned), version, g.Accounts
 	k.FrequencyPerDay, k.AccountsListed, k.FreshUntil, k.Session, k.Grant = d.FrequencyPerDay, d.AccountsListed, d.FreshUntil, d.Session, g.grant()
 	return k, nil
 }

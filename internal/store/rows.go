@@ -26,6 +26,7 @@ type channelDoc struct {
 	Failures int `json:"failures,omitempty"`
 }
 
+// consentDoc leaves out the accounts: they name their IBANs and are sealed.
 type consentDoc struct {
 	bankfeed.Consent
 	FrequencyPerDay int                `json:"frequency_per_day,omitempty"`
@@ -42,6 +43,31 @@ type grantDoc struct {
 	RefreshToken    string    `json:"refresh_token,omitempty"`
 	TokenExpiresAt  time.Time `json:"token_expires_at,omitzero"`
 	State           string    `json:"state,omitempty"`
+}
+
+// consentSecret is the sealed part of a consent.
+type consentSecret struct {
+	grantDoc
+	Accounts []bankfeed.ConsentAccount `json:"accounts,omitempty"`
+}
+
+// historyDoc is what is kept of a version of a consent for good, also when its
+// user is erased: nothing in it names a person or an account.
+type historyDoc struct {
+	Mode       bankfeed.Mode               `json:"mode"`
+	Previous   bankfeed.ConsentStatus      `json:"previous_status,omitempty"`
+	Reason     bankfeed.InvalidationReason `json:"reason,omitempty"`
+	ValidUntil bankfeed.Date               `json:"valid_until,omitempty"`
+	Confirmed  *time.Time                  `json:"confirmed_at,omitempty"`
+	Session    bankfeed.SessionID          `json:"session,omitempty"`
+}
+
+func historyOf(k *bankfeed.Consent) historyDoc {
+	h := historyDoc{Mode: k.Mode, Previous: k.Previous, ValidUntil: k.ValidUntil, Confirmed: k.ConfirmedAt, Session: k.Session}
+	if k.Invalidation != nil {
+		h.Reason = k.Invalidation.Reason
+	}
+	return h
 }
 
 func sealGrant(g bankfeed.Grant) grantDoc {

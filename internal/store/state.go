@@ -25,7 +25,7 @@ func unknownIfErased(err error) error {
 // ConnectionState reads everything about a connection, with its open session
 // if there is one.
 func (s *Store) ConnectionState(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) (bankfeed.ConnectionState, error) {
-	return s.state(ctx, tenant, user, id, `connection_id = $2 AND open`, int64(id))
+	return s.state(ctx, tenant, user, id, `connection_id = $2 AND open`, int64(id), false)
 }
 
 // SessionState reads everything about the connection of a session, with that
@@ -40,11 +40,12 @@ func (s *Store) SessionState(ctx context.Context, tenant bankfeed.TenantID, id b
 	if err != nil {
 		return bankfeed.ConnectionState{}, err
 	}
-	return s.state(ctx, tenant, user, connection, `id = $2`, int64(id))
+	return s.state(ctx, tenant, user, connection, `id = $2`, int64(id), false)
 }
 
-// state reads in one transaction, so that the parts belong together.
-func (s *Store) state(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, session string, arg int64) (st bankfeed.ConnectionState, err error) {
+// state reads in one transaction, so that the parts belong together. erased
+// reads what is left of an erased user too.
+func (s *Store) state(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, session string, arg int64, erased bool) (st bankfeed.ConnectionState, err error) {
 	o, err := s.owner(ctx, tenant, user)
 	if err != nil {
 		return st, unknownIfErased(err)
@@ -57,7 +58,7 @@ func (s *Store) state(ctx context.Context, tenant bankfeed.TenantID, user bankfe
 		return st, err
 	}
 	defer func() { _ = tx.Rollback() }() // it only reads
-	if st.User, err = one(ctx, tx, scanUser, `SELECT `+userColumns+` FROM users WHERE tenant_id = $1 AND id = $2 AND erased_at IS NULL`, tenant, user); err != nil {
+	if st.User, err = one(ctx, tx, scanUser, `SELECT `+userColumns+` FROM users WHERE tenant_id = $1 AND id = $2 AND ($3 OR erased_at IS NULL)`, tenant, user, erased); err != nil {
 		return st, err
 	}
 	if st.Connection, err = one(ctx, tx, scanConnection, `SELECT `+connectionColumns+` FROM connections WHERE tenant_id = $1 AND user_id = $2 AND id = $3`, tenant, user, id); err != nil {
