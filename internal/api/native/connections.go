@@ -36,14 +36,14 @@ type ConnectionReader interface {
 
 // LinkRequest asks for a connection to a bank.
 type LinkRequest struct {
-	User       string `json:"user,omitempty" maxLength:"64" doc:"The user, unless the query or the token says so."`
+	User       string `json:"user,omitempty" doc:"The user, unless the query or the token says so."`
 	ProviderID string `json:"provider_id" minLength:"1" maxLength:"100" example:"200"`
 	LinkOptions
 }
 
 // RenewRequest asks for a new consent of a connection.
 type RenewRequest struct {
-	User string `json:"user,omitempty" maxLength:"64" doc:"The user, unless the query or the token says so."`
+	User string `json:"user,omitempty" doc:"The user, unless the query or the token says so."`
 	LinkOptions
 }
 
@@ -76,7 +76,7 @@ type Linked struct {
 
 // AnswerRequest is a PSU's answer to a challenge.
 type AnswerRequest struct {
-	User     string          `json:"user,omitempty" maxLength:"64" doc:"The user, unless the query or the token says so."`
+	User     string          `json:"user,omitempty" doc:"The user, unless the query or the token says so."`
 	Mode     string          `json:"mode,omitempty" enum:"REDIRECT,EMBEDDED" doc:"The channel, if more than one has a challenge."`
 	Login    bankfeed.Secret `json:"login,omitempty" maxLength:"512" doc:"For CREDENTIALS."`
 	Password bankfeed.Secret `json:"password,omitempty" maxLength:"512" doc:"For CREDENTIALS."`

@@ -25,10 +25,10 @@ type EventLog interface {
 type EventFilter struct {
 	After      string   `query:"after" maxLength:"200" doc:"Where to go on: next of the answer before. Without it from the oldest event that is left; latest: only what comes from now on."`
 	Types      []string `query:"types" nullable:"false" maxItems:"100" maxLength:"64" doc:"Only these types, separated by commas; transaction.* stands for all of a group." example:"transaction.*,sync.succeeded"`
-	User       string   `query:"user" maxLength:"64" doc:"Only events of this user, by number or UUID. A client's token sees all its users without it."`
-	Connection string   `query:"connection" maxLength:"64" doc:"Only events of this connection, by number or UUID; it need not exist any more."`
-	Account    string   `query:"account" maxLength:"64" doc:"Only events of this account, by number or UUID."`
-	Session    string   `query:"session" maxLength:"64" doc:"Only events of this session, by number or UUID."`
+	User       string   `query:"user" doc:"Only events of this user, by number or UUID. A client's token sees all its users without it."`
+	Connection string   `query:"connection" doc:"Only events of this connection, by number or UUID; it need not exist any more."`
+	Account    string   `query:"account" doc:"Only events of this account, by number or UUID."`
+	Session    string   `query:"session" doc:"Only events of this session, by number or UUID."`
 }
 
 // EventList is a page of the log.

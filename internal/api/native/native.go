@@ -190,18 +190,18 @@ const maxBody = 64 << 10
 
 // Scope is embedded by the parameters of whatever belongs to one user.
 type Scope struct {
-	User string `query:"user" maxLength:"64" doc:"The user, by number or UUID. Needed with a client's token; a user's token acts for that user only."`
+	User string `query:"user" doc:"The user, by number or UUID. Needed with a client's token; a user's token acts for that user only."`
 }
 
 // PathScoped names a thing of a user.
 type PathScoped struct {
 	Scope
-	ID string `path:"id" maxLength:"64" doc:"Number or UUID."`
+	ID string `path:"id" doc:"Number or UUID."`
 }
 
 // pathID names a user.
 type pathID struct {
-	ID string `path:"id" maxLength:"64" doc:"Number or UUID."`
+	ID string `path:"id" doc:"Number or UUID."`
 }
 
 // Attended is embedded by the parameters of whatever may happen while the PSU

@@ -183,7 +183,7 @@ func TestForeignUnknownAndExpiredAreTheSame(t *testing.T) {
 		{"/v1/transactions?account=", bankfeed.KindAccount},
 	} {
 		for name, id := range map[string]string{
-			"never given out": "777", "of another user": "102", "of the other world": "201", "zero": "0", "garbage": "abc", "long": strings.Repeat("9", 60),
+			"never given out": "777", "of another user": "102", "of the other world": "201", "zero": "0", "garbage": "abc", "long": strings.Repeat("9", 600),
 			"UUID of another user":         h.uuid(kind.kind, 1, 102),
 			"UUID of another tenant":       h.uuid(kind.kind, 2, 901),
 			"UUID of another kind":         h.uuid(bankfeed.KindTenant, 1, 101),
@@ -301,7 +301,9 @@ func TestProblems(t *testing.T) {
 			require.Equal(t, x.status == 500, strings.Contains(h.log.String(), "request failed"), h.log.String())
 			switch x.status {
 			case 401:
-				require.NotEmpty(t, w.Header().Get("WWW-Authenticate"))
+				require.Equal(t, map[string]string{
+					"no_token": "Bearer", "basic": "Bearer", "bad_token": `Bearer error="invalid_token"`,
+				}[x.name], w.Header().Get("WWW-Authenticate"))
 			case 405:
 				require.Equal(t, "GET, POST", w.Header().Get("Allow"))
 			case 429:

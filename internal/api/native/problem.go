@@ -103,7 +103,11 @@ func problemOf(err error) *Problem {
 	}
 	switch e.Kind {
 	case bankfeed.Unauthorized:
-		p.headers = http.Header{"Www-Authenticate": {`Bearer realm="bankfeed"`}}
+		challenge := "Bearer"
+		if errors.Is(err, access.ErrToken) { // RFC 6750, section 3: nothing more to who sent no token
+			challenge = `Bearer error="invalid_token"`
+		}
+		p.headers = http.Header{"Www-Authenticate": {challenge}}
 	case bankfeed.RateLimited, bankfeed.Unavailable:
 		if e.RetryAfter > 0 {
 			p.headers = http.Header{"Retry-After": {access.RetryAfter(e.RetryAfter)}}

@@ -23,7 +23,7 @@ func (a *API) routeProviders() {
 	register(a, huma.Operation{
 		OperationID: "getProvider", Method: http.MethodGet, Path: "/v1/providers/{id}", Tags: []string{tagProviders}, Summary: "Get a bank",
 	}, func(_ context.Context, c *call, in *struct {
-		ID string `path:"id" maxLength:"100"`
+		ID string `path:"id"`
 	}) (*struct{ Body Provider }, error) {
 		p, err := a.Catalogue.Provider(in.ID, c.Client.Sandbox)
 		if err != nil {

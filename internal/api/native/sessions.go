@@ -27,7 +27,7 @@ type SessionReader interface {
 
 // SessionRequest asks for a session.
 type SessionRequest struct {
-	User       string `json:"user,omitempty" maxLength:"64" doc:"The user, unless the query or the token says so."`
+	User       string `json:"user,omitempty" doc:"The user, unless the query or the token says so."`
 	Type       string `json:"type,omitempty" enum:"ALL,LIST_ACCOUNTS" default:"ALL" doc:"LIST_ACCOUNTS is followed by a session ALL of its own."`
 	ExternalID string `json:"external_id,omitempty" maxLength:"512" doc:"Your own id of the session."`
 }
@@ -144,7 +144,7 @@ func (a *API) listSessions(ctx context.Context, c *call, in *struct {
 
 // OfConnection narrows a list to one connection.
 type OfConnection struct {
-	Connection string `query:"connection" maxLength:"64" doc:"Only those of this connection, by number or UUID."`
+	Connection string `query:"connection" doc:"Only those of this connection, by number or UUID."`
 }
 
 // ofConnection reads the filter: 0 for none, and an error unless the connection

@@ -27,7 +27,7 @@ type TransactionList struct {
 type transactionQuery struct {
 	Scope
 	OfConnection
-	Accounts     []string  `query:"account" nullable:"false" maxItems:"100" maxLength:"64" doc:"Only those of these accounts, by number or UUID, separated by commas."`
+	Accounts     []string  `query:"account" nullable:"false" maxItems:"100" doc:"Only those of these accounts, by number or UUID, separated by commas."`
 	Statuses     []string  `query:"status" nullable:"false" enum:"booked,done,pending,hold,rejected,cancelled,scheduled,other" doc:"Separated by commas."`
 	From         string    `query:"from" format:"date" doc:"First day. The day of a transaction is its booking day, else value day, else the day it was made, else first seen."`
 	To           string    `query:"to" format:"date" doc:"Last day."`
@@ -49,7 +49,7 @@ func (a *API) routeTransactions() {
 		OperationID: "getTransaction", Method: http.MethodGet, Path: "/v1/transactions/{id}", Tags: []string{tagTransactions}, Summary: "Get a transaction",
 	}, func(ctx context.Context, c *call, in *struct {
 		Scope
-		ID string `path:"id" maxLength:"64" doc:"Number; a transaction has no UUID."`
+		ID string `path:"id" doc:"Number; a transaction has no UUID."`
 	}) (*struct{ Body Transaction }, error) {
 		user, err := a.user(ctx, c, in.User)
 		if err != nil {
