@@ -51,8 +51,8 @@ type RenewRequest struct {
 type LinkOptions struct {
 	Channels          []LinkChannel `json:"channels" minItems:"1" maxItems:"2" nullable:"false"`
 	RedirectURL       string        `json:"redirect_url,omitempty" maxLength:"2048" doc:"Where the PSU's browser ends up; without it on a page of the hub."`
-	SessionExternalID string        `json:"session_external_id,omitempty" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters" doc:"Your own id of the session."`
-	ConsentExternalID string        `json:"consent_external_id,omitempty" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters" doc:"Your own id of the consent."`
+	SessionExternalID string        `json:"session_external_id,omitempty" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Your own id of the session."`
+	ConsentExternalID string        `json:"consent_external_id,omitempty" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Your own id of the consent."`
 }
 
 // LinkChannel is one channel to link.

@@ -181,6 +181,8 @@ func safeMessage(status int, message string) string {
 		return "not valid JSON"
 	case strings.HasPrefix(message, "invalid date/time"):
 		return "expected an RFC 3339 date-time such as 2026-03-01T12:00:00Z"
+	case strings.HasPrefix(message, "expected string to match pattern"): // there is one: of external ids
+		return "expected text without control characters"
 	case strings.HasPrefix(message, "expected string to be "):
 		message, _, _ = strings.Cut(message, ":")
 		return message

@@ -30,7 +30,7 @@ type SessionReader interface {
 type SessionRequest struct {
 	User       string `json:"user,omitempty" doc:"The user, unless the query or the token says so."`
 	Type       string `json:"type,omitempty" enum:"ALL,LIST_ACCOUNTS" default:"ALL" doc:"LIST_ACCOUNTS is followed by a session ALL of its own."`
-	ExternalID string `json:"external_id,omitempty" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters" doc:"Your own id of the session."`
+	ExternalID string `json:"external_id,omitempty" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Your own id of the session."`
 }
 
 // SessionList is a page of sessions.
@@ -103,7 +103,7 @@ func (a *API) routeSessions() {
 func (a *API) listSessions(ctx context.Context, c *call, in *struct {
 	Scope
 	OfConnection
-	ExternalID string `query:"external_id" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" patternDescription:"text without control characters" doc:"Only those started or joined with this external id; not paged."`
+	ExternalID string `query:"external_id" maxLength:"512" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Only those started or joined with this external id; not paged."`
 	After      string `query:"after" maxLength:"64" doc:"next of the page before."`
 	Limit      int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
 }) (*struct{ Body SessionList }, error) {
