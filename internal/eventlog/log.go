@@ -74,6 +74,11 @@ func (l *Log) Read(ctx context.Context, q Query, after Cursor, wait time.Duratio
 	if q.Limit < 1 || q.Limit > MaxLimit {
 		return Page{}, bankfeed.InvalidField("limit", "must be between 1 and %d", MaxLimit)
 	}
+	for _, t := range q.Types {
+		if _, ok := t.Info(); !ok {
+			return Page{}, bankfeed.InvalidField("types", "unknown event type")
+		}
+	}
 	if wait <= 0 {
 		p, _, err := l.read(ctx, q, after)
 		return p, err

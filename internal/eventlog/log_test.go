@@ -105,6 +105,8 @@ func TestReadFromACursor(t *testing.T) {
 		require.Equal(t, bankfeed.Invalid, bankfeed.ErrorKindOf(err))
 		_, err = log.Read(ctx, eventlog.Query{Tenant: 1, Limit: 0}, newest, 0)
 		require.Equal(t, bankfeed.Invalid, bankfeed.ErrorKindOf(err))
+		_, err = log.Read(ctx, eventlog.Query{Tenant: 1, Limit: 1, Types: []bankfeed.EventType{"x\x00"}}, newest, 0)
+		require.Equal(t, bankfeed.Invalid, bankfeed.ErrorKindOf(err))
 		_, err = log.Read(ctx, eventlog.Query{Tenant: 1, Limit: 1}, eventlog.Cursor{Epoch: newest.Epoch - 1, Lanes: []bankfeed.Position{2}}, 0)
 		require.Equal(t, bankfeed.StaleEpoch, bankfeed.ErrorKindOf(err))
 		oldest, ok := eventlog.OldestOf(err)
