@@ -22,6 +22,10 @@ func TestLogger(t *testing.T) {
 	require.Equal(t, "hello", line["msg"])
 
 	b.Reset()
+	NewLogger(&b, "json", slog.LevelInfo).With("part", "x").InfoContext(WithRequestID(t.Context(), "r-1"), "hello")
+	require.Contains(t, b.String(), `"part":"x","request_id":"r-1"`)
+
+	b.Reset()
 	l := NewLogger(&b, "text", slog.LevelWarn)
 	l.Info("hello")
 	l.Warn("look", "n", 1)
