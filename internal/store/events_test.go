@@ -96,6 +96,40 @@ func TestMovedPayloadDoesNotOpen(t *testing.T) {
 	})
 }
 
+// Each kind of reader has its index, however large the log and whoever else
+// writes to it.
+func TestReadersUseTheirIndex(t *testing.T) {
+	connections := bankfeed.TopicConnections
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		ctx := context.Background()
+		for user := range bankfeed.UserID(10) {
+			c := page(1, user+1, 1000)
+			for i := range c.Events {
+				if i%200 == 0 {
+					c.Events[i].Type = bankfeed.EventSyncStarted
+				}
+			}
+			_, err := s.AppendEvents(ctx, c)
+			require.NoError(t, err)
+		}
+		for _, analyzed := range []bool{false, true} {
+			if analyzed {
+				require.NoError(t, s.Exec(ctx, `ANALYZE`))
+			}
+			for want, q := range map[string]eventlog.Query{
+				"events_connections": {Tenant: 1, User: 7, Topic: &connections},
+				"events_user":        {Tenant: 1, User: 7},
+				map[store.Engine]string{store.SQLite: "autoindex_events_1", store.Postgres: "events_pkey"}[s.Engine()]: {Tenant: 1},
+			} {
+				plan, err := s.ExplainEvents(ctx, q)
+				require.NoError(t, err)
+				require.Contains(t, plan, want)
+				require.NotRegexp(t, "Seq Scan|TEMP B-TREE", plan)
+			}
+		}
+	})
+}
+
 var errTest = errors.New("made up")
 
 // eventlogAll reads the beginning of the log.

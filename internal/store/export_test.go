@@ -3,9 +3,11 @@ package store
 import (
 	"context"
 	"database/sql"
+	"strings"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/eventlog"
 )
 
 // AppendEvents commits the events of a change and nothing else of it.
@@ -63,3 +65,20 @@ func (g *Signals) Take() []string { return g.take() }
 
 // Receive is what arrives.
 func (g *Signals) Receive(payload string) { g.receive(payload) }
+
+// ExplainEvents is the plan by which the engine reads a query's events.
+func (s *Store) ExplainEvents(ctx context.Context, q eventlog.Query) (string, error) {
+	where, args := eventWhere(q, 0, 1000)
+	explain := "EXPLAIN "
+	if s.engine == SQLite {
+		explain = "EXPLAIN QUERY PLAN "
+	}
+	lines, err := collect(ctx, s.read, func(scan func(...any) error) (line string, err error) {
+		if s.engine == SQLite {
+			var a, b, c int
+			return line, scan(&a, &b, &c, &line)
+		}
+		return line, scan(&line)
+	}, explain+`SELECT type, payload FROM events WHERE `+where+` ORDER BY position LIMIT 500`, args...)
+	return strings.Join(lines, "\n"), err
+}
