@@ -33,7 +33,8 @@ var arrows = []struct {
 	{"client", []string{".", "wire/*"}},
 
 	// the binary, and what knows everybody
-	{"cmd/bankfeed", []string{".", "internal/app", "internal/bench", "internal/config", "internal/sandbox", "internal/services"}},
+	{"cmd/bankfeed", []string{".", "internal/app", "internal/bench", "internal/config", "internal/demo", "internal/sandbox", "internal/services", "internal/telemetry"}},
+	{"internal/demo", []string{".", "wire/*", "internal/app", "internal/config", "internal/sandbox", "internal/telemetry"}}, // a client and a browser
 	{"internal/app", []string{".", "wire/*", "internal/*", "internal/*/*"}},
 	{"internal/bench", []string{".", "wire/*", "internal/*", "internal/*/*"}},
 
