@@ -2,12 +2,12 @@ package pollqueue
 
 import "time"
 
-// SetIdle sets how often a stream without events calls idle.
-func (s *Queues) SetIdle(d time.Duration) { s.idle = d }
+// SetPatience sets how long a poll waits for the end of the answer before it.
+func (s *Queues) SetPatience(d time.Duration) { s.patience = d }
 
 // Waiting is how many answers wait for the next transaction.
 func (s *Queues) Waiting() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
 	return len(s.waiting)
 }

@@ -13,7 +13,9 @@
 //   - A poll without After answers with what follows the cursor. The cursor
 //     moves when that answer has been written without an error (Batch.Answered),
 //     otherwise the next poll repeats it. So does a crash between the answer and
-//     the commit of the cursor: the events come again, with the same ids.
+//     the commit of the cursor: the events come again, with the same ids. A poll
+//     that arrives while the answer before it is still being written waits for
+//     its end, for 2 seconds at most.
 //   - Pollers of one queue share the cursor. Two that poll at the same time may
 //     get the same events; none is lost, because an answer moves the cursor only
 //     if it still stands within what was answered.
@@ -53,8 +55,8 @@ const (
 	// reserve is how much later the stored expiry is, and so how often it is
 	// written.
 	reserve = time.Minute
-	// keepalive is how often a stream without events shows that it lives.
-	keepalive = 15 * time.Second
+	// patience is how long a poll waits for the end of the answer before it.
+	patience = 2 * time.Second
 	// writeTimeout bounds the commit of a cursor, which outlives its request.
 	writeTimeout = 5 * time.Second
 )
@@ -117,13 +119,14 @@ type Queues struct {
 	waker Waker
 	epoch bankfeed.Epoch
 	now   func() time.Time
-	idle  time.Duration // of a stream, see keepalive
 	commits
+	answering
 }
 
 // New returns the queues of the log's present epoch.
 func New(store Store, waker Waker, epoch bankfeed.Epoch, now func() time.Time) *Queues {
-	return &Queues{store: store, waker: waker, epoch: epoch, now: now, idle: keepalive, commits: commits{store: store}}
+	return &Queues{store: store, waker: waker, epoch: epoch, now: now, commits: commits{store: store},
+		answering: answering{open: map[string]*answer{}, patience: patience}}
 }
 
 // idForm is what rand.Text makes.
@@ -208,11 +211,20 @@ type Batch struct {
 	queues *Queues
 	queue  Queue
 	from   bankfeed.Position
+	answer *answer
 	done   bool
 }
 
 // Read polls a queue. Whoever writes the answer must call Answered afterwards.
 func (s *Queues) Read(ctx context.Context, id string, o Owner, opts Options) (*Batch, error) {
+	b, err := s.read(ctx, id, o, opts)
+	if err == nil && len(b.Events) > 0 {
+		b.answer = s.begin(id)
+	}
+	return b, err
+}
+
+func (s *Queues) read(ctx context.Context, id string, o Owner, opts Options) (*Batch, error) {
 	switch {
 	case opts.Limit < 0 || opts.Limit > MaxLimit:
 		return nil, bankfeed.InvalidField("limit", "must be between 1 and %d", MaxLimit)
@@ -220,6 +232,9 @@ func (s *Queues) Read(ctx context.Context, id string, o Owner, opts Options) (*B
 		return nil, bankfeed.InvalidField("wait", "must be between 0 and %d seconds", int(MaxWait.Seconds()))
 	case opts.Limit == 0:
 		opts.Limit = MaxLimit
+	}
+	if err := s.previous(ctx, id); err != nil {
+		return nil, err
 	}
 	q, err := s.find(ctx, id, o)
 	if err != nil {
@@ -303,11 +318,16 @@ func (s *Queues) events(ctx context.Context, q Queue, after bankfeed.Position, l
 // polls again at another node finds the cursor moved. An error from Answered is
 // for the log: the batch may come again. A second call does nothing.
 func (b *Batch) Answered(ctx context.Context, err error) error {
-	if b.done || err != nil {
-		b.done = true
+	if b.done {
 		return nil
 	}
 	b.done = true
+	if b.answer != nil {
+		defer b.queues.end(b.queue.ID, b.answer)
+	}
+	if err != nil {
+		return nil //nolint:nilerr // it concerns the client's connection, and the batch is repeated
+	}
 	expires := keepUntil(b.queue, b.queues.now())
 	a := Answer{ID: b.queue.ID, From: b.from, To: b.from, ExpiresAt: expires}
 	if n := len(b.Events); n > 0 {

@@ -88,7 +88,9 @@ func newNode(s *store.Store, c *clock) node {
 	hub := eventlog.NewHub(s, 0, slog.New(slog.DiscardHandler))
 	s.OnCommit(hub.Committed)
 	w := &watched{Store: s}
-	return node{pollqueue.New(w, hub, s.Installation().Epoch, c.Now), w, c}
+	q := pollqueue.New(w, hub, s.Installation().Epoch, c.Now)
+	q.SetPatience(time.Millisecond) // tests leave answers open on purpose
+	return node{q, w, c}
 }
 
 func each(t *testing.T, f func(t *testing.T, n node)) {
@@ -270,7 +272,6 @@ func TestQueuesThatAreNotThereLookAlike(t *testing.T) {
 			_, err := n.Read(ctx, c.id, c.o, pollqueue.Options{})
 			require.Same(t, bankfeed.ErrNotFound, err, name)
 			require.Same(t, bankfeed.ErrNotFound, n.Delete(ctx, c.id, c.o), name)
-			require.Same(t, bankfeed.ErrNotFound, n.Stream(ctx, c.id, c.o, nil, nil, nil), name)
 		}
 		require.Empty(t, n.poll(t, mine, anna, pollqueue.Options{}), "the tries have done no harm")
 	})
@@ -370,52 +371,29 @@ func TestLongPoll(t *testing.T) {
 	})
 }
 
-func TestStream(t *testing.T) {
+// A client can poll again before the hub knows that its answer arrived.
+func TestNextPollWaitsForTheAnswer(t *testing.T) {
 	each(t, func(t *testing.T, n node) {
-		n.SetIdle(20 * time.Millisecond)
+		n.SetPatience(time.Minute)
 		ctx, id := context.Background(), n.create(t, anna)
-		n.sync(t, anna) // 1, 3
-		events, idles, ended := make(chan bankfeed.Position, 100), make(chan struct{}, 10_000), make(chan error, 1)
-		stream := func(ctx context.Context, from *bankfeed.Position) {
-			ended <- n.Stream(ctx, id, anna, from, func(e bankfeed.Event) error {
-				events <- e.Position
-				return nil
-			}, func() error {
-				idles <- struct{}{}
-				return nil
-			})
-		}
-		streaming, cancel := context.WithCancel(ctx)
-		go stream(streaming, nil)
-		require.Equal(t, bankfeed.Position(1), <-events)
-		require.Equal(t, bankfeed.Position(3), <-events)
-		n.sync(t, bert)
-		n.sync(t, anna) // 7, 9
-		require.Equal(t, bankfeed.Position(7), <-events)
-		require.Equal(t, bankfeed.Position(9), <-events)
-		<-idles
-		for range 40 { // an hour and more, without an answer
-			n.clock.add(2 * time.Minute)
-			now := n.clock.Now()
-			require.Eventually(t, func() bool {
-				q, err := n.store.Queue(ctx, id)
-				return err == nil && q.ExpiresAt.After(now.Add(15*time.Minute))
-			}, 10*time.Second, time.Millisecond)
-		}
+		n.sync(t, anna)
+		first := n.read(t, id, anna, pollqueue.Options{Limit: 1})
+		next := make(chan []bankfeed.Position, 1)
+		go func() { next <- n.poll(t, id, anna, pollqueue.Options{}) }()
+		other := n.create(t, anna)
+		require.Empty(t, n.poll(t, other, anna, pollqueue.Options{}), "another queue does not wait")
+		require.Empty(t, next)
+		require.NoError(t, first.Answered(ctx, nil))
+		require.Equal(t, []bankfeed.Position{3}, <-next)
+
+		n.sync(t, anna)
+		n.read(t, id, anna, pollqueue.Options{}) // its end is never heard of
+		canceled, cancel := context.WithCancel(ctx)
 		cancel()
-		require.ErrorIs(t, <-ended, context.Canceled)
-		require.Equal(t, []bankfeed.Position{1, 3, 7, 9}, n.poll(t, id, anna, pollqueue.Options{}), "it moved nothing")
-
-		go stream(ctx, after(3))
-		require.Equal(t, bankfeed.Position(7), <-events)
-		require.Equal(t, bankfeed.Position(9), <-events)
-		require.NoError(t, n.Delete(ctx, id, anna))
-		require.Same(t, bankfeed.ErrNotFound, <-ended, "the queue has ended")
-
-		id = n.create(t, anna)
-		broken := errors.New("broken pipe")
-		require.ErrorIs(t, n.Stream(ctx, id, anna, after(0), func(bankfeed.Event) error { return broken }, nil), broken)
-		require.ErrorIs(t, n.Stream(ctx, id, anna, nil, nil, func() error { return broken }), broken)
+		_, err := n.Read(canceled, id, anna, pollqueue.Options{})
+		require.ErrorIs(t, err, context.Canceled)
+		n.SetPatience(time.Millisecond)
+		require.Equal(t, []bankfeed.Position{4, 6}, n.poll(t, id, anna, pollqueue.Options{}), "nobody waits for ever")
 	})
 }
 
