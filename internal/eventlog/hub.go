@@ -3,6 +3,7 @@ package eventlog
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -210,15 +211,14 @@ func (h *Hub) look(ctx context.Context) error {
 // stays as short as the disorder in which signals arrive.
 func (t *told) add(first, last bankfeed.Position) {
 	s := span{first, last}
-	rest := t.ranges[:0]
-	for _, r := range t.ranges {
-		if r.first <= s.last+1 && s.first <= r.last+1 {
+	t.ranges = slices.DeleteFunc(t.ranges, func(r span) bool {
+		near := r.first <= s.last+1 && s.first <= r.last+1
+		if near {
 			s = span{min(r.first, s.first), max(r.last, s.last)}
-		} else {
-			rest = append(rest, r)
 		}
-	}
-	t.ranges = append(rest, s)
+		return near
+	})
+	t.ranges = append(t.ranges, s)
 }
 
 // covers reports whether everything after the last head up to this one was
@@ -238,11 +238,5 @@ func (t *told) covers(head bankfeed.Position) bool {
 // reset moves the head on and forgets what lies behind it.
 func (t *told) reset(head bankfeed.Position) {
 	t.head = max(t.head, head)
-	rest := t.ranges[:0]
-	for _, r := range t.ranges {
-		if r.last > t.head {
-			rest = append(rest, r)
-		}
-	}
-	t.ranges = rest
+	t.ranges = slices.DeleteFunc(t.ranges, func(r span) bool { return r.last <= t.head })
 }

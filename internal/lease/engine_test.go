@@ -170,6 +170,9 @@ func (s *times) take() []time.Time {
 	return at
 }
 
+// pass lets fake time pass: its callers are in a synctest bubble.
+func pass(d time.Duration) { time.Sleep(d) } //nolint:forbidigo // fake time
+
 // start runs an engine inside a bubble; stop ends it.
 func start(c lease.Config) (e *lease.Engine, stop func()) {
 	c.Kind, c.Node = bankfeed.WorkSession, "n1"
@@ -201,7 +204,7 @@ func TestEngineRunsWorkAndWaitsCheaply(t *testing.T) {
 		require.Equal(t, int64(1), (<-ran).ID)
 		synctest.Wait()
 		before, _ := r.counts()
-		time.Sleep(10*time.Second + time.Millisecond)
+		pass(10*time.Second + time.Millisecond)
 		after, renewed := r.counts()
 		require.Equal(t, 10, after-before, "one look a second without work")
 		require.Zero(t, renewed)
@@ -228,7 +231,7 @@ func TestEngineTakesNoMoreThanItsSlots(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 2, e.Running())
 		looks, _ := r.counts()
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		now, renewed := r.counts()
 		require.Equal(t, looks, now, "nothing is asked while there is no slot")
 		require.NotZero(t, renewed)
@@ -251,7 +254,7 @@ func TestEngineKeepsItsClaimsAlive(t *testing.T) {
 			return r.done(c)
 		}})
 		for range 60 {
-			time.Sleep(time.Second)
+			pass(time.Second)
 			require.True(t, r.get(1).until.After(time.Now().Add(lease.TTL-lease.Heartbeat-time.Second)))
 		}
 		close(release)
@@ -271,7 +274,7 @@ func TestEngineEndsARunThatWasTakenOver(t *testing.T) {
 		}})
 		synctest.Wait()
 		r.steal(1)
-		time.Sleep(lease.Heartbeat)
+		pass(lease.Heartbeat)
 		require.ErrorIs(t, <-cause, lease.ErrLost)
 		synctest.Wait()
 		require.Zero(t, e.Running())
@@ -298,17 +301,17 @@ func TestEngineOutlivesAnOutage(t *testing.T) {
 		}})
 		synctest.Wait()
 		r.fail(errors.New("connection refused"))
-		time.Sleep(lease.TTL - time.Second)
+		pass(lease.TTL - time.Second)
 		require.Empty(t, causes)
-		time.Sleep(lease.Heartbeat + time.Second)
+		pass(lease.Heartbeat + time.Second)
 		require.ErrorIs(t, <-causes, lease.ErrLost)
 		synctest.Wait()
 		require.Zero(t, e.Running())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		require.LessOrEqual(t, bytes.Count(log.Bytes(), []byte("level=WARN")), 3, "an outage is one line, not one a second:\n%s", log.String())
 
 		r.fail(nil)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		require.Zero(t, r.left(), "it was claimed again and done")
 		stop()
 	})
@@ -331,7 +334,7 @@ func TestEngineReleasesWhatARunLeaves(t *testing.T) {
 					}
 					return leave()
 				}})
-				time.Sleep(time.Hour)
+				pass(time.Hour)
 				at := starts.take()
 				require.Len(t, at, 12)
 				require.Equal(t, time.Second, at[1].Sub(at[0]))
@@ -342,7 +345,7 @@ func TestEngineReleasesWhatARunLeaves(t *testing.T) {
 					require.Contains(t, log.String(), "nonsense from the bank")
 				}
 				r.put(1) // after a success, counting begins anew
-				time.Sleep(5 * time.Second)
+				pass(5 * time.Second)
 				require.Len(t, starts.take(), 3)
 				stop()
 			})

@@ -76,9 +76,11 @@ func (s *Store) ExplainEvents(ctx context.Context, q eventlog.Query) (string, er
 	lines, err := collect(ctx, s.read, func(scan func(...any) error) (line string, err error) {
 		if s.engine == SQLite {
 			var a, b, c int
-			return line, scan(&a, &b, &c, &line)
+			err = scan(&a, &b, &c, &line)
+		} else {
+			err = scan(&line)
 		}
-		return line, scan(&line)
+		return line, err
 	}, explain+`SELECT type, payload FROM events WHERE `+where+` ORDER BY position LIMIT 500`, args...)
 	return strings.Join(lines, "\n"), err
 }

@@ -326,7 +326,7 @@ func (b *Batch) Answered(ctx context.Context, err error) error {
 		defer b.queues.end(b.queue.ID, b.answer)
 	}
 	if err != nil {
-		return nil //nolint:nilerr // it concerns the client's connection, and the batch is repeated
+		return nil // the batch is repeated
 	}
 	expires := keepUntil(b.queue, b.queues.now())
 	a := Answer{ID: b.queue.ID, From: b.from, To: b.from, ExpiresAt: expires}
