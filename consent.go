@@ -24,6 +24,7 @@ type Consent struct {
 	Grant           Grant        `json:"-"`
 	Session         SessionID    `json:"-"` // the link session that asked for it
 	WarnedAt        *time.Time   `json:"-"` // when its end was announced
+	DeletedAt       *time.Time   `json:"-"` // when its removal was asked for, which goes on in the background
 	Version         int64        `json:"-"`
 }
 

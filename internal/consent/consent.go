@@ -89,6 +89,8 @@ const (
 	// freshFor is how long after SCA a bank is asked for deep history. Some
 	// give it for five minutes only; asking in vain costs one call.
 	freshFor = time.Hour
+	// retrySoon is what a client is told to wait when the bank is busy.
+	retrySoon = 10 * time.Second
 )
 
 // Service is safe for concurrent use, and by several nodes on one store.

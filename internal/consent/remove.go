@@ -2,9 +2,12 @@ package consent
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
 )
 
 // RemovalStore is what removals and erasures need to remember.
@@ -17,7 +20,406 @@ type RemovalStore interface {
 	RemoveTransactions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, accounts []bankfeed.AccountID, limit int) (more bool, err error)
 	// FinishWork gives claimed work back without any other change.
 	FinishWork(ctx context.Context, f bankfeed.Fence, r bankfeed.Release) error
+	// ErasedAt is when a user was marked as erased, zero if that never happened.
+	ErasedAt(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (time.Time, error)
 	// FinishErasure removes every row that a user still has, adds user.erased
 	// to the log, and ends the claimed work of the erasure, in one commit.
 	FinishErasure(ctx context.Context, f bankfeed.Fence, at time.Time) error
+}
+
+const (
+	// bankPatience is how long a removal waits for a bank that does not answer.
+	// Transactions are gone by then; what is left ends without the bank.
+	bankPatience = time.Hour
+	// First and longest pause between two tries.
+	firstRetry, lastRetry = 30 * time.Second, 15 * time.Minute
+	// portion is how many transactions one commit removes.
+	portion = 1000
+)
+
+// errDone: there is nothing left to do.
+var errDone = errors.New("consent: done already")
+
+func (s *Service) changeConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, decide func(*bankfeed.ConnectionState, *bankfeed.Change) error) error {
+	_, err := s.change(ctx, tenant, func() (bankfeed.ConnectionState, error) { return s.Store.ConnectionState(ctx, tenant, user, id) }, decide)
+	if errors.Is(err, errDone) {
+		return nil
+	}
+	return err
+}
+
+// DeleteConnection closes a connection: its session ends, nobody opens another.
+// Its consents end at the bank and its data goes away in the background
+// (RunRemoval); connection.deleted says when that is done.
+func (s *Service) DeleteConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) error {
+	return s.changeConnection(ctx, tenant, user, id, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		if st.Connection.Status == bankfeed.ConnectionClosed {
+			return errDone
+		}
+		now := s.now()
+		s.closeConnection(st, c, now)
+		c.Ready = append(c.Ready, removalWork(tenant, st, now))
+		return nil
+	})
+}
+
+func removalWork(tenant bankfeed.TenantID, st *bankfeed.ConnectionState, at time.Time) bankfeed.WorkItem {
+	return bankfeed.WorkItem{Tenant: tenant, Kind: bankfeed.WorkRemoval, ID: int64(st.Connection.ID), Group: st.Connection.ProviderID, ReadyAt: at}
+}
+
+func (s *Service) closeConnection(st *bankfeed.ConnectionState, c *bankfeed.Change, now time.Time) {
+	f := &bankfeed.Failure{Reason: bankfeed.FailAborted, Text: "the connection was removed"}
+	open := st.Session != nil
+	if open {
+		endSession(st, c, now, f, func(*bankfeed.Channel) {})
+		c.Ended = append(c.Ended, sessionWork(c.Tenant, st, now))
+	}
+	for i := range st.Connection.Channels {
+		ch := &st.Connection.Channels[i]
+		*ch = bankfeed.Channel{Mode: ch.Mode, Status: bankfeed.ChannelClosed, LastSuccessAt: ch.LastSuccessAt, LastEndAt: &now}
+	}
+	st.Connection.Status, st.Connection.NextSyncAt = bankfeed.ConnectionClosed, time.Time{}
+	c.Connection = &st.Connection
+	if open {
+		c.Events = append(c.Events, s.scribe(c.Tenant).Draft(bankfeed.EventSyncFailed, now, st, func(snap *bankfeed.Snapshot) { snap.Failure = f }))
+		st.Session = nil
+	}
+}
+
+// DeleteConsent takes a consent away from its channel. It ends at the bank, and
+// the data that no other channel reaches goes away, in the background
+// (RunRemoval); consent.deleted says when that is done. A session that uses the
+// consent ends.
+func (s *Service) DeleteConsent(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConsentID) error {
+	known, err := s.Store.Consent(ctx, tenant, user, id)
+	if err != nil {
+		return err
+	}
+	return s.changeConnection(ctx, tenant, user, known.Connection, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		k := st.Consent(id)
+		if k == nil || k.DeletedAt != nil || st.Connection.Status == bankfeed.ConnectionClosed {
+			return errDone
+		}
+		now := s.now()
+		if used(st.Session, id) {
+			f := &bankfeed.Failure{Reason: bankfeed.FailAborted, Text: "the consent was removed"}
+			endSession(st, c, now, f, func(ch *bankfeed.Channel) { ch.Status, ch.Challenge = ch.Final(), nil })
+			c.Ended = append(c.Ended, sessionWork(tenant, st, now))
+			c.Events = append(c.Events, s.scribe(tenant).Draft(bankfeed.EventSyncFailed, now, st, func(snap *bankfeed.Snapshot) { snap.Failure = f }))
+			// endSession may have rejected it.
+			c.Consents = slices.DeleteFunc(c.Consents, func(o bankfeed.Consent) bool { return o.ID == id })
+		}
+		if ch := st.Connection.Channel(k.Mode); ch != nil && k.Status == bankfeed.ConsentConfirmed {
+			if ch.Status == bankfeed.ChannelRunning { // for another consent
+				ch.LastStatus, ch.Expires = bankfeed.ChannelEmpty, nil
+			} else {
+				*ch = bankfeed.Channel{Mode: ch.Mode, Status: bankfeed.ChannelEmpty, LastSuccessAt: ch.LastSuccessAt, LastEndAt: ch.LastEndAt}
+			}
+		}
+		k.Previous, k.Status, k.DeletedAt = k.Status, bankfeed.ConsentDeleted, &now
+		st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
+		if !st.Connection.NextSyncAt.IsZero() {
+			st.Connection.NextSyncAt = st.Connection.NextSync(st.Connection.NextSyncAt)
+		}
+		c.Connection = &st.Connection
+		c.Consents = append(c.Consents, *k)
+		c.Ready = append(c.Ready, removalWork(tenant, st, now))
+		return nil
+	})
+}
+
+func used(n *bankfeed.Session, id bankfeed.ConsentID) bool {
+	return n != nil && slices.ContainsFunc(n.Runs, func(r bankfeed.ChannelRun) bool { return r.Consent == id && r.Phase != bankfeed.PhaseDone })
+}
+
+// removal is one claim of one removal, or of an erasure that removes.
+type removal struct {
+	s      *Service
+	scribe bankfeed.Scribe
+	fence  bankfeed.Fence
+	id     bankfeed.ConnectionID
+}
+
+// change decides on the connection under the fence.
+func (r *removal) change(ctx context.Context, decide func(*bankfeed.ConnectionState, *bankfeed.Change) error) (bankfeed.ConnectionState, error) {
+	return r.s.change(ctx, r.fence.Tenant, func() (bankfeed.ConnectionState, error) { return r.s.Store.RemovalState(ctx, r.fence.Tenant, r.id) },
+		func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+			c.Fence = &r.fence
+			return decide(st, c)
+		})
+}
+
+// RunRemoval works on claimed work of kind bankfeed.WorkRemoval: it removes a
+// connection that was closed, or those of its consents that were deleted. It
+// may stop anywhere; the next claim goes on.
+func (s *Service) RunRemoval(ctx context.Context, f bankfeed.Fence) error {
+	r := &removal{s: s, scribe: s.scribe(f.Tenant), fence: f, id: bankfeed.ConnectionID(f.ID)}
+	for {
+		st, err := s.Store.RemovalState(ctx, f.Tenant, r.id)
+		if errors.Is(err, bankfeed.ErrNotFound) {
+			return s.Store.FinishWork(ctx, f, bankfeed.Release{Done: true}) // removed with its user
+		}
+		if err != nil {
+			return err
+		}
+		step := r.consents
+		if st.Connection.Status == bankfeed.ConnectionClosed {
+			step = r.connection
+		}
+		err = step(ctx, st)
+		if errors.Is(err, errMore) || errors.Is(err, bankfeed.ErrNotFound) {
+			continue
+		}
+		return err
+	}
+}
+
+// errMore: something else is to be removed by now.
+var errMore = errors.New("consent: more to remove")
+
+// connection removes a closed connection.
+func (r *removal) connection(ctx context.Context, st bankfeed.ConnectionState) error {
+	st, open, err := r.endAtBank(ctx, st, func(*bankfeed.Consent) bool { return true })
+	if err != nil {
+		return err
+	}
+	if err := r.transactions(ctx, st, accountIDs(st.Accounts)); err != nil {
+		return err
+	}
+	if open > 0 {
+		if wait, ok := r.s.patience(closedAt(st.Connection)); ok {
+			return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: wait})
+		}
+	}
+	return r.finish(ctx, &bankfeed.Release{Done: true})
+}
+
+func accountIDs(accounts []bankfeed.Account) (ids []bankfeed.AccountID) {
+	for _, a := range accounts {
+		ids = append(ids, a.ID)
+	}
+	return ids
+}
+
+// closedAt is when a connection was closed.
+func closedAt(c bankfeed.Connection) (at time.Time) {
+	for _, ch := range c.Channels {
+		if ch.LastEndAt != nil && ch.LastEndAt.After(at) {
+			at = *ch.LastEndAt
+		}
+	}
+	return at
+}
+
+// patience is when a bank that does not answer is asked again; ok is false when
+// that has gone on for long enough.
+func (s *Service) patience(since time.Time) (next time.Time, ok bool) {
+	now := s.now()
+	waited := now.Sub(since)
+	return now.Add(min(max(waited, firstRetry), lastRetry)), waited < bankPatience
+}
+
+// finish takes away what is left of the connection and says so.
+func (r *removal) finish(ctx context.Context, release *bankfeed.Release) error {
+	_, err := r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		now := r.s.now()
+		c.Connection = &st.Connection // compare-and-set: said once
+		c.Delete = &bankfeed.Deletion{Connection: r.id}
+		c.Release = release
+		if r.fence.Kind != bankfeed.WorkRemoval {
+			c.Ended = append(c.Ended, removalWork(r.fence.Tenant, st, now))
+		}
+		for i := range st.Consents {
+			r.deleted(st, c, &st.Consents[i], now)
+		}
+		c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventConnectionDeleted, now, st, nil))
+		return nil
+	})
+	return err
+}
+
+// deleted says that a consent is gone, if it was ever told of. The snapshot is
+// its last state, which deleted is not.
+func (r *removal) deleted(st *bankfeed.ConnectionState, c *bankfeed.Change, k *bankfeed.Consent, now time.Time) {
+	if !k.AccountsListed {
+		return
+	}
+	last := *k
+	if last.Status == bankfeed.ConsentDeleted {
+		last.Status, last.Previous = last.Previous, before[last.Previous]
+	}
+	c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventConsentDeleted, now, st, func(s *bankfeed.Snapshot) {
+		s.Channel, s.Consent = last.Mode, &last
+	}))
+}
+
+// before is where a consent came from: its states form a line.
+var before = map[bankfeed.ConsentStatus]bankfeed.ConsentStatus{
+	bankfeed.ConsentRejected:  bankfeed.ConsentReceived,
+	bankfeed.ConsentConfirmed: bankfeed.ConsentReceived,
+	bankfeed.ConsentInvalid:   bankfeed.ConsentConfirmed,
+}
+
+// consents removes the deleted consents of a connection that stays, with the
+// accounts that no other channel reaches.
+func (r *removal) consents(ctx context.Context, st bankfeed.ConnectionState) error {
+	if n := st.Session; n != nil && slices.ContainsFunc(n.Runs, func(c bankfeed.ChannelRun) bool {
+		return c.Phase != bankfeed.PhaseAuth && c.Phase != bankfeed.PhaseDone
+	}) {
+		// A session that reads another channel writes accounts.
+		return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: r.s.now().Add(firstRetry)})
+	}
+	doomed := func(k *bankfeed.Consent) bool { return k.DeletedAt != nil }
+	st, open, err := r.endAtBank(ctx, st, doomed)
+	if err != nil {
+		return err
+	}
+	gone, _ := orphans(&st)
+	if err := r.transactions(ctx, st, accountIDs(gone)); err != nil {
+		return err
+	}
+	if open > 0 {
+		var since time.Time
+		for _, k := range st.Consents {
+			if k.DeletedAt != nil && k.DeletedAt.After(since) {
+				since = *k.DeletedAt
+			}
+		}
+		if wait, ok := r.s.patience(since); ok {
+			return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: wait})
+		}
+	}
+	_, err = r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		now := r.s.now()
+		if st.Connection.Status == bankfeed.ConnectionClosed {
+			return errMore
+		}
+		c.Connection = &st.Connection // compare-and-set: a deletion that comes now is seen
+		i := slices.IndexFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil })
+		if i < 0 {
+			return errDone
+		}
+		k := st.Consents[i]
+		gone, cut := orphans(st)
+		c.Delete = &bankfeed.Deletion{Connection: r.id, Consent: k.ID, Accounts: accountIDs(gone)}
+		c.Accounts = cut
+		for j := range gone {
+			gone[j].RemovedAt, gone[j].Status = now, bankfeed.AccountGone
+			c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventAccountRemoved, now, st, func(s *bankfeed.Snapshot) {
+				s.Channel, s.Account = k.Mode, &gone[j]
+			}))
+		}
+		r.deleted(st, c, &k, now)
+		return nil
+	})
+	if err != nil && !errors.Is(err, errDone) {
+		return err
+	}
+	return r.more(ctx)
+}
+
+// more ends the work, or goes on with what is left.
+func (r *removal) more(ctx context.Context) error {
+	_, err := r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		if st.Connection.Status == bankfeed.ConnectionClosed || slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil }) {
+			return errMore
+		}
+		c.Connection = &st.Connection // compare-and-set, as above
+		c.Release = &bankfeed.Release{Done: true}
+		return nil
+	})
+	return err
+}
+
+// orphans finds the accounts that nobody reaches once the deleted consents are
+// gone, and those that lose one way of two.
+func orphans(st *bankfeed.ConnectionState) (gone, cut []bankfeed.Account) {
+	dead := map[bankfeed.Mode]bool{}
+	for _, k := range st.Consents {
+		if k.DeletedAt != nil && st.Confirmed(k.Mode) == nil {
+			dead[k.Mode] = true
+		}
+	}
+	for _, a := range st.Accounts {
+		left := slices.DeleteFunc(slices.Clone(a.Access), func(x bankfeed.AccountAccess) bool { return dead[x.Mode] })
+		switch {
+		case len(left) == 0 && (len(a.Access) > 0 || dead[a.Source]):
+			gone = append(gone, a)
+		case len(left) < len(a.Access):
+			a.Access, a.Source = left, left[0].Mode
+			cut = append(cut, a)
+		}
+	}
+	return gone, cut
+}
+
+// transactions removes the transactions of accounts, in portions.
+func (r *removal) transactions(ctx context.Context, st bankfeed.ConnectionState, accounts []bankfeed.AccountID) error {
+	if len(accounts) == 0 {
+		return nil
+	}
+	for {
+		more, err := r.s.Store.RemoveTransactions(ctx, r.fence.Tenant, st.User.ID, accounts, portion)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+// endAtBank ends consents at the bank and reports how many of them it could not
+// be told. What the bank has been told is remembered by taking the grant away.
+func (r *removal) endAtBank(ctx context.Context, st bankfeed.ConnectionState, which func(*bankfeed.Consent) bool) (_ bankfeed.ConnectionState, open int, err error) {
+	profile, bank, err := r.s.Banks.Lookup(st.Connection.ProviderID)
+	if err != nil {
+		return st, 0, nil //nolint:nilerr // a bank that is not configured any more cannot be told
+	}
+	for _, k := range slices.Clone(st.Consents) {
+		if !which(&k) || k.Grant.ConsentID == "" || !mayBeValid(&k) {
+			continue
+		}
+		var calls []bankfeed.BankCall
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+			defer cancel()
+			return bank.DeleteConsent(ctx, connector.Access{Profile: profile, Mode: k.Mode, BusinessContext: st.User.BusinessContext, Grant: k.Grant,
+				Record: func(c bankfeed.BankCall) { calls = append(calls, c) }})
+		}()
+		if ctx.Err() != nil {
+			return st, open, ctx.Err()
+		}
+		later := err != nil && busy(connector.AsError(err).Reason)
+		if later {
+			open++
+		} else if err != nil {
+			r.s.Logger.WarnContext(ctx, "ending a consent at its bank", "consent", k.ID, "error", err)
+		}
+		st, err = r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+			if now := st.Consent(k.ID); now != nil && !later {
+				now.Grant = bankfeed.Grant{}
+				c.Consents = append(c.Consents, *now)
+			}
+			c.Events = callDrafts(r.scribe, st, k.Mode, calls)
+			return nil
+		})
+		if err != nil {
+			return st, open, err
+		}
+	}
+	return st, open, nil
+}
+
+// mayBeValid reports whether a bank may still honour a consent.
+func mayBeValid(k *bankfeed.Consent) bool {
+	status := k.Status
+	if status == bankfeed.ConsentDeleted {
+		status = k.Previous
+	}
+	switch status {
+	case bankfeed.ConsentReceived, bankfeed.ConsentConfirmed:
+		return true
+	case bankfeed.ConsentInvalid: // the bank need not see a replacement as one
+		return k.Invalidation != nil && k.Invalidation.Reason == bankfeed.InvalidReplaced
+	case bankfeed.ConsentRejected, bankfeed.ConsentDeleted:
+	}
+	return false
 }

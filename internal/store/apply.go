@@ -70,7 +70,7 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 		var pc preparedConsent
 		plain := *k
 		plain.Accounts = nil
-		if pc.doc, err = encode(consentDoc{plain, k.FrequencyPerDay, k.AccountsListed, k.FreshUntil, k.Session}); err != nil {
+		if pc.doc, err = encode(consentDoc{plain, k.FrequencyPerDay, k.AccountsListed, k.FreshUntil, k.Session, k.DeletedAt}); err != nil {
 			return p, err
 		}
 		if pc.history, err = encode(historyOf(k)); err != nil {

@@ -110,3 +110,13 @@ func (s *Store) FinishErasure(ctx context.Context, f bankfeed.Fence, at time.Tim
 	}
 	return err
 }
+
+// ErasedAt implements consent.Store.
+func (s *Store) ErasedAt(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (time.Time, error) {
+	var erased sql.NullInt64
+	err := s.read.QueryRowContext(ctx, `SELECT erased_at FROM users WHERE tenant_id = $1 AND id = $2`, tenant, user).Scan(&erased)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = bankfeed.ErrNotFound
+	}
+	return at(erased), err
+}

@@ -168,6 +168,7 @@ func (o owner) scanConsent(scan func(...any) error) (k bankfeed.Consent, err err
 	k = d.Consent
 	k.User, k.Connection, k.WarnedAt, k.Version, k.Accounts = user, connection, when(warned), version, g.Accounts
 	k.FrequencyPerDay, k.AccountsListed, k.FreshUntil, k.Session, k.Grant = d.FrequencyPerDay, d.AccountsListed, d.FreshUntil, d.Session, g.grant()
+	k.DeletedAt = d.DeletedAt
 	return k, nil
 }
 

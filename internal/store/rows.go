@@ -33,6 +33,7 @@ type consentDoc struct {
 	AccountsListed  bool               `json:"accounts_listed,omitempty"`
 	FreshUntil      time.Time          `json:"fresh_until,omitzero"`
 	Session         bankfeed.SessionID `json:"session,omitempty"`
+	DeletedAt       *time.Time         `json:"deleted_at,omitempty"`
 }
 
 // grantDoc spells out the secrets of a grant, for sealing only.
