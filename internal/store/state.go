@@ -50,10 +50,11 @@ func (s *Store) state(ctx context.Context, tenant bankfeed.TenantID, user bankfe
 	if err != nil {
 		return st, unknownIfErased(err)
 	}
-	tx, err := s.read.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: s.engine == Postgres})
-	if s.engine == SQLite {
-		tx, err = s.read.BeginTx(ctx, nil)
+	var opts *sql.TxOptions // on SQLite a transaction sees one state anyway
+	if s.engine == Postgres {
+		opts = &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	}
+	tx, err := s.read.BeginTx(ctx, opts)
 	if err != nil {
 		return st, err
 	}
