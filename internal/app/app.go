@@ -19,7 +19,6 @@ import (
 	"github.com/bankfeed/bankfeed/internal/config"
 	"github.com/bankfeed/bankfeed/internal/connector"
 	"github.com/bankfeed/bankfeed/internal/eventlog"
-	"github.com/bankfeed/bankfeed/internal/ingest"
 	"github.com/bankfeed/bankfeed/internal/lease"
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/telemetry"
@@ -46,8 +45,7 @@ type App struct {
 	eventLog *eventlog.Log
 	signals  *store.Signals
 	engines  map[bankfeed.WorkKind]*lease.Engine // of the role sync
-	ingest   *ingest.Engine
-	parts    parts
+	parts
 
 	workers    []worker
 	supervisor *supervisor

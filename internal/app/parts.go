@@ -3,10 +3,101 @@ package app
 import (
 	"context"
 	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/api/docs"
+	"github.com/bankfeed/bankfeed/internal/api/native"
+	"github.com/bankfeed/bankfeed/internal/api/oauth"
+	"github.com/bankfeed/bankfeed/internal/api/oxlin"
+	"github.com/bankfeed/bankfeed/internal/config"
+	"github.com/bankfeed/bankfeed/internal/consent"
+	"github.com/bankfeed/bankfeed/internal/delivery/pollqueue"
+	"github.com/bankfeed/bankfeed/internal/eventlog"
+	"github.com/bankfeed/bankfeed/internal/ingest"
 )
 
-type parts struct{}
+// parts are the capabilities that the dialects call and that work in the
+// background.
+type parts struct {
+	ingest  *ingest.Engine
+	consent *consent.Service
+	queues  *pollqueue.Queues
+	cleaner *eventlog.Cleaner
+}
 
-func (a *App) openParts(context.Context) error { return nil }
+// What one node does at the same time beside sessions, and how often it looks
+// for what is due.
+const (
+	removalsAtOnce = 4
+	erasuresAtOnce = 2
+	scheduleEvery  = 15 * time.Second
+)
 
-func (a *App) mount(mux *http.ServeMux) ([][]byte, error) { return nil, nil }
+func (a *App) openParts(context.Context) error {
+	s, in := a.data.Store, a.data.Store.Installation()
+	kick := func() { a.kick(bankfeed.WorkSession) }
+	a.cleaner = &eventlog.Cleaner{Store: s, Keep: a.cfg.Retention}
+	a.queues = pollqueue.New(s, a.hub, in.Epoch, a.now)
+	a.ingest = ingest.New(ingest.Config{Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log, Kick: kick})
+	a.consent = consent.New(consent.Config{
+		Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log, Kick: kick,
+		PublicURL: a.publicURL, Address: access.Proxies(a.cfg.TrustedProxies).ClientIP,
+		Users: a.access, Keys: a.data.UserKeys, Log: a.cleaner,
+	})
+	if a.cfg.Does(config.RoleSync) {
+		a.claims(bankfeed.WorkSession, a.cfg.SessionsAtOnce, a.banks.MaxConcurrent, a.ingest.Run)
+		a.claims(bankfeed.WorkRemoval, removalsAtOnce, nil, a.consent.RunRemoval)
+		a.claims(bankfeed.WorkErasure, erasuresAtOnce, nil, a.consent.RunErasure)
+		a.workers = append(a.workers,
+			named{"schedule", func(ctx context.Context) error { return a.ingest.RunSchedule(ctx, scheduleEvery) }},
+			a.sweep("consents", 10*time.Minute, a.consent.Sweep))
+	}
+	if a.cfg.Does(config.RoleDeliver) {
+		a.workers = append(a.workers,
+			pollqueue.Sweeper{Queues: a.queues, Log: a.log},
+			a.sweep("tokens", 10*time.Minute, a.access.Sweep),
+			a.sweep("retention", time.Hour, a.cleaner.Trim))
+	}
+	return nil
+}
+
+func (a *App) sweep(name string, every time.Duration, do func(context.Context, time.Time) (int, error)) worker {
+	return sweep{name: name, every: every, do: do, now: a.now, log: a.log}
+}
+
+// tenantsLimited bounds the memory of the limiters.
+const tenantsLimited = 10_000
+
+// mount puts all dialects on one mux, and returns their OpenAPI documents.
+func (a *App) mount(mux *http.ServeMux) (specs [][]byte, err error) {
+	limit := access.NewLimiter[bankfeed.TenantID](a.cfg.RateLimit, 2*a.cfg.RateLimit, tenantsLimited, a.now)
+	s := a.data.Store
+	own, err := native.New(native.Config{
+		Version: a.build, Installation: s.Installation(), Log: a.log, Access: a.access, Limiter: limit, Users: a.access, Eraser: a.consent,
+		Linker: a.consent, Remover: a.consent, Catalogue: a.consent, Syncer: a.ingest, Reader: s, Events: a.eventLog,
+	})
+	if err != nil {
+		return nil, err
+	}
+	ox, err := oxlin.New(oxlin.Config{
+		Version: a.build, Log: a.log, Access: a.access, Eraser: a.consent, Linker: a.consent, Syncer: a.ingest, Reader: s,
+		Queues: queues{a.queues, a.log}, Limit: limit,
+	})
+	if err != nil {
+		return nil, err
+	}
+	reference, err := docs.New(docs.Spec{Name: "Native API", Path: "/openapi/native.json", JSON: own.Spec()},
+		docs.Spec{Name: "Oxlin dialect", Path: "/openapi/oxlin.json", JSON: ox.Spec()})
+	if err != nil {
+		return nil, err
+	}
+	tokens := oauth.New(a.access, oauth.Options{Proxies: a.cfg.TrustedProxies, Log: a.log,
+		Limit: access.NewLimiter[netip.Prefix](oauth.DefaultRate, oauth.DefaultBurst, tenantsLimited, a.now)})
+	for _, part := range []interface{ Mount(*http.ServeMux) }{own, ox, reference, tokens, a.consent} {
+		part.Mount(mux)
+	}
+	return [][]byte{own.Spec(), ox.Spec()}, nil
+}

@@ -7,6 +7,7 @@ package config
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -86,4 +87,22 @@ func (s Switch) parse() (on, ok bool) {
 		return true, true
 	}
 	return false, false
+}
+
+// Defaults are the settings when nobody sets anything, whatever the
+// environment says.
+func Defaults() Settings {
+	var s Settings
+	set(reflect.ValueOf(&s).Elem())
+	return s
+}
+
+func set(v reflect.Value) {
+	for f, value := range v.Fields() {
+		if f.Anonymous {
+			set(value)
+		} else if def := f.Tag.Get("default"); def != "" {
+			value.SetString(def)
+		}
+	}
 }

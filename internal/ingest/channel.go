@@ -26,6 +26,7 @@ type channelRun struct {
 
 	mu        sync.Mutex
 	connected bool
+	first     *bankfeed.BankCall // whose answer told so
 	read      int
 	partial   *bankfeed.Failure // the first account that could not be read
 }
@@ -116,7 +117,8 @@ func (c *channelRun) draft(t bankfeed.EventType, st *bankfeed.ConnectionState) b
 }
 
 // calls turns recorded exchanges with the bank into events; the first answer of
-// a channel also tells that the bank was reached.
+// a channel also tells that the bank was reached. It says the same of the same
+// calls when a decision is made again.
 func (c *channelRun) calls(st *bankfeed.ConnectionState, calls []bankfeed.BankCall) []bankfeed.Draft {
 	var drafts []bankfeed.Draft
 	for i := range calls {
@@ -126,8 +128,9 @@ func (c *channelRun) calls(st *bankfeed.ConnectionState, calls []bankfeed.BankCa
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.connected && slices.ContainsFunc(calls, func(b bankfeed.BankCall) bool { return b.Status >= 200 && b.Status < 300 }) {
-		c.connected = true
+	i := slices.IndexFunc(calls, func(b bankfeed.BankCall) bool { return b.Status >= 200 && b.Status < 300 })
+	if i >= 0 && (!c.connected || c.first == &calls[i]) {
+		c.connected, c.first = true, &calls[i]
 		drafts = append(drafts, c.draft(bankfeed.EventProviderConnected, st))
 	}
 	return drafts

@@ -1,0 +1,27 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/bankfeed/bankfeed/internal/demo"
+	"github.com/bankfeed/bankfeed/internal/telemetry"
+)
+
+// demoCommand has few settings on purpose: it shows itself the same everywhere,
+// whatever database the environment names.
+type demoCommand struct {
+	Once    bool   `help:"End when everything was shown; exit code 0 only if all of it arrived."`
+	Listen  string `placeholder:"ADDR" help:"Address of the hub. Default: a free port of the loopback interface."`
+	DataDir string `env:"BANKFEED_DATA_DIR" default:"./bankfeed-data" placeholder:"DIR" help:"The demo works in the folder demo in it, which it empties."`
+	Verbose bool   `short:"v" help:"Show the hub's log."`
+}
+
+func (d *demoCommand) Run(ctx context.Context, t *terminal) error {
+	level := slog.LevelError
+	if d.Verbose {
+		level = slog.LevelDebug
+	}
+	return demo.Run(ctx, demo.Options{DataDir: d.DataDir, Listen: d.Listen, Once: d.Once, Out: t.out, Colour: telemetry.Coloured(t.out),
+		Log: telemetry.NewLogger(t.err, "text", level)})
+}
