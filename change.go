@@ -29,7 +29,8 @@ type Change struct {
 	Transactions  TransactionChanges
 	Progress      []Progress
 	Accesses      []QuotaUse
-	Links         []Link // inserted or replaced whole
+	Refunds       []QuotaUse // accesses that the bank answered with a limit: nothing was read
+	Links         []Link     // inserted or replaced whole
 	Delete        *Deletion
 
 	Events []Draft

@@ -10,6 +10,15 @@ func (c *Channel) Start() {
 	c.Action, c.Failure, c.NextTryAt, c.Challenge = ActionNone, nil, nil, nil
 }
 
+// Authorise takes a new consent into account: what an earlier one had come to
+// is over.
+func (c *Channel) Authorise(until *time.Time) {
+	c.Expires, c.Challenge, c.Failures = until, nil, 0
+	if c.LastStatus.NeedsUser() {
+		c.LastStatus = ChannelEmpty
+	}
+}
+
 // Succeed ends a run that delivered.
 func (c *Channel) Succeed(now time.Time, partial *Failure) {
 	c.Status = ChannelSuccess
@@ -31,7 +40,7 @@ func (c *Channel) Fail(now time.Time, f *Failure) {
 	c.Status, c.Action = outcome(f.Reason, c.Mode)
 	switch {
 	case f.Reason == FailRateLimited || f.Reason == FailQuota:
-		c.Status = last
+		c.Status, c.Action = last, ActionNone
 	case c.Status == ChannelUnavailable:
 		c.Failures++
 		c.LastStatus = last

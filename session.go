@@ -21,6 +21,7 @@ type Session struct {
 	Connection ConnectionID `json:"-"`
 	PSU        *PSU         `json:"-"` // sealed at rest
 	Runs       []ChannelRun `json:"-"`
+	Faults     int          `json:"-"` // how often the hub itself failed to go on
 	FollowAll  bool         `json:"-"` // a LIST_ACCOUNTS session is followed by an ALL of its own
 	Version    int64        `json:"-"`
 }
@@ -45,6 +46,8 @@ type ChannelRun struct {
 	Consent ConsentID `json:"consent,omitempty"`
 	// Deadline is when a run that waits for its user gives up.
 	Deadline time.Time `json:"deadline,omitzero"`
+	// Connected: the bank has answered in this run.
+	Connected bool `json:"connected,omitempty"`
 	// Read counts what the run got from the bank, so that a run that read
 	// nothing can say so.
 	Read int `json:"read"`
@@ -121,7 +124,6 @@ type Step string
 const (
 	StepBalances     Step = "balances"
 	StepTransactions Step = "transactions"
-	StepVerify       Step = "verify" // the first page is read again
 	StepDone         Step = "done"
 	StepFailed       Step = "failed"
 )

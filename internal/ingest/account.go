@@ -31,7 +31,7 @@ func (c *channelRun) account(ctx context.Context, p bankfeed.Progress) (*channel
 	if n, _ := c.quota.left(a.ID, bankfeed.AccessTransactions); n <= 1 {
 		steps = []func() (*channelEnd, error){listing, balances}
 	}
-	if p.Step != bankfeed.StepBalances {
+	if p.Step != bankfeed.StepBalances { // taken over after the balances
 		steps = []func() (*channelEnd, error){listing}
 	}
 	for _, step := range steps {
@@ -48,27 +48,42 @@ func (c *channelRun) accountState(id bankfeed.AccountID) bankfeed.Account {
 }
 
 // balances reads the balances of an account and stores them with the account.
-// When their quota is empty the stored ones stay.
+// When their quota is empty, or the bank refuses them alone, the stored ones
+// stay and the transactions are read all the same.
 func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref connector.AccountRef) (*channelEnd, error) {
-	refused, err := c.quota.spend(ctx, c.run, p.Account, bankfeed.AccessBalances)
+	use, refused, err := c.quota.spend(ctx, c.run, p.Account, bankfeed.AccessBalances)
 	if refused != nil || err != nil {
 		return nil, err
+	}
+	planned := p.Step == bankfeed.StepBalances
+	if planned {
+		p.Step = bankfeed.StepTransactions // stored with what follows
 	}
 	access, calls := c.recorded()
 	found, err := c.bank.Balances(ctx, access, ref)
 	if err != nil {
-		return c.accountRefused(ctx, p, err, *calls)
+		if ctx.Err() != nil {
+			c.keep(*calls)
+			return nil, ctx.Err()
+		}
+		e := connector.AsError(err)
+		if wholeChannel(e) {
+			return &channelEnd{e, *calls, unanswered(use, *calls)}, nil
+		}
+		c.notePartial(e)
+		p.Failure = e.Failure()
+		c.keep(*calls)
+		return nil, nil
 	}
 	c.noteRead()
-	return nil, c.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		ch.Events = append(ch.Events, c.calls(st, *calls)...)
-		if p.Step == bankfeed.StepBalances {
-			p.Step = bankfeed.StepTransactions
+	now := c.now()
+	for i := range found {
+		found[i].FetchedAt = now
+	}
+	return nil, c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		c.told(st, ch, *calls)
+		if planned {
 			ch.Progress = []bankfeed.Progress{*p}
-		}
-		now := c.now()
-		for i := range found {
-			found[i].FetchedAt = now
 		}
 		a := *st.Account(p.Account)
 		merged, changed := identity.MergeBalances(a.Balances, found)
@@ -83,28 +98,31 @@ func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref con
 
 // accountRefused sorts a bank's refusal: it ends the channel, or this account
 // only.
-func (c *channelRun) accountRefused(ctx context.Context, p *bankfeed.Progress, err error, calls []bankfeed.BankCall) (*channelEnd, error) {
+func (c *channelRun) accountRefused(ctx context.Context, p *bankfeed.Progress, err error, calls []bankfeed.BankCall, use *bankfeed.QuotaUse) (*channelEnd, error) {
 	if ctx.Err() != nil {
+		c.keep(calls)
 		return nil, ctx.Err()
 	}
 	e := connector.AsError(err)
 	if wholeChannel(e) {
-		return &channelEnd{e, calls}, nil
+		return &channelEnd{e, calls, unanswered(use, calls)}, nil
 	}
 	return nil, c.accountFailed(ctx, p, e, calls)
 }
 
-// accountFailed marks one account as not read; the others go on.
+// accountFailed marks one account as not read; the others go on. An empty quota
+// says nothing about the account.
 func (c *channelRun) accountFailed(ctx context.Context, p *bankfeed.Progress, e *connector.Error, calls []bankfeed.BankCall) error {
 	f := e.Failure()
-	c.notePartial(f)
-	return c.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		ch.Events = append(ch.Events, c.calls(st, calls)...)
-		p.Step, p.Failure = bankfeed.StepFailed, f
+	c.notePartial(e)
+	p.Step, p.Failure = bankfeed.StepFailed, f
+	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		c.told(st, ch, calls)
 		ch.Progress = []bankfeed.Progress{*p}
-		a := *st.Account(p.Account)
-		a.Status, a.Failure = bankfeed.AccountFailed, f
-		ch.Accounts = []bankfeed.Account{a}
+		if a := *st.Account(p.Account); f.Reason != bankfeed.FailQuota {
+			a.Status, a.Failure = bankfeed.AccountFailed, f
+			ch.Accounts = []bankfeed.Account{a}
+		}
 		return nil
 	})
 }

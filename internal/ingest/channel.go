@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -16,63 +17,73 @@ import (
 // channelRun reads one channel in one session.
 type channelRun struct {
 	*run
-	mode     bankfeed.Mode
-	consent  bankfeed.ConsentID
-	profile  *connector.Profile
-	bank     connector.Bank
-	consents connector.Consenter
-	access   connector.Access
-	quota    *ledger
+	mode    bankfeed.Mode
+	consent bankfeed.ConsentID
+	profile *connector.Profile
+	bank    connector.Connector
+	access  connector.Access
+	quota   *ledger
 
-	mu        sync.Mutex
-	connected bool
-	first     *bankfeed.BankCall // whose answer told so
-	read      int
-	partial   *bankfeed.Failure // the first account that could not be read
+	mu      sync.Mutex
+	reads   int
+	reached bool                // the bank has answered
+	partial *connector.Error    // the first account that could not be read
+	unsaved []bankfeed.BankCall // of pages that were not stored
 }
 
-// channel runs one channel to its end. Errors are the hub's own; what the bank
-// refuses becomes the channel's state.
-func (r *run) channel(ctx context.Context, m bankfeed.Mode) error {
+// channel begins a channel's run, or takes it up again, up to its account list.
+// It returns nil when the channel has ended. Errors are the hub's own; what the
+// bank refuses becomes the channel's state.
+func (r *run) channel(ctx context.Context, m bankfeed.Mode) (*channelRun, error) {
 	st := r.snapshot()
 	cr := st.Session.Run(m)
-	c := &channelRun{run: r, mode: m, consent: cr.Consent, read: cr.Read, connected: cr.Read > 0}
+	c := &channelRun{run: r, mode: m, consent: cr.Consent}
 	profile, bank, err := r.Banks.Lookup(st.Connection.ProviderID)
 	if err != nil {
-		return c.fail(ctx, &connector.Error{Reason: bankfeed.FailOperator, Text: "the bank is not configured any more"}, nil)
+		return nil, c.refuse(ctx, bankfeed.FailOperator, "the bank is not configured any more")
 	}
-	c.profile, c.bank, c.consents = profile, bank, bank
+	c.profile, c.bank = profile, bank
 	consent := st.Consent(cr.Consent)
 	if consent == nil || consent.Status != bankfeed.ConsentConfirmed {
-		return c.fail(ctx, &connector.Error{Reason: bankfeed.FailConsentInvalid, Text: "there is no valid consent"}, nil)
+		return nil, c.refuse(ctx, bankfeed.FailConsentInvalid, "there is no valid consent")
 	}
 	if consent.ValidUntil != "" && consent.ValidUntil < bankfeed.DateOf(r.now()) {
-		return c.fail(ctx, &connector.Error{Reason: bankfeed.FailConsentExpired, Text: "the consent has expired"}, nil)
+		return nil, c.refuse(ctx, bankfeed.FailConsentExpired, "the consent has expired")
 	}
 	c.access = connector.Access{Profile: profile, Mode: m, BusinessContext: st.User.BusinessContext, PSU: st.Session.PSU, Grant: consent.Grant}
 	if c.quota, err = r.openLedger(ctx, consent, st.Session.PSU != nil); err != nil {
-		return err
+		return nil, err
 	}
 	if cr.Phase == bankfeed.PhaseReady {
 		// A list read once under a consent is not read again without need:
 		// some banks serve it only right after the authorisation.
-		next := bankfeed.PhaseTransactions
-		if !consent.AccountsListed || st.Session.Type == bankfeed.SessionListAccounts {
-			next = bankfeed.PhaseAccounts
+		if consent.AccountsListed && st.Session.Type != bankfeed.SessionListAccounts {
+			return c, nil
 		}
-		if err := c.begin(ctx, next, bankfeed.StageAccounts); err != nil {
-			return err
+		if err := c.begin(ctx, bankfeed.PhaseAccounts, bankfeed.StageAccounts); err != nil {
+			return nil, err
 		}
-		cr.Phase = next
 	}
-	if cr.Phase == bankfeed.PhaseAccounts {
-		ended, err := c.listAccounts(ctx)
-		if ended || err != nil {
-			return err
-		}
-		if st.Session.Type == bankfeed.SessionListAccounts {
-			return c.succeed(ctx)
-		}
+	if cr.Phase == bankfeed.PhaseTransactions {
+		return c, nil
+	}
+	if ended, err := c.listAccounts(ctx); ended || err != nil {
+		return nil, err
+	}
+	if st.Session.Type == bankfeed.SessionListAccounts {
+		return nil, c.succeed(ctx)
+	}
+	return c, nil
+}
+
+func (c *channelRun) refuse(ctx context.Context, r bankfeed.FailureReason, text string) error {
+	return c.fail(ctx, &channelEnd{err: &connector.Error{Reason: r, Text: text}})
+}
+
+// read reads balances and transactions, and ends the channel.
+func (c *channelRun) read(ctx context.Context) error {
+	st := c.snapshot()
+	if st.Session.Run(c.mode).Phase != bankfeed.PhaseTransactions {
 		if err := c.begin(ctx, bankfeed.PhaseTransactions, bankfeed.StageAccountBalances); err != nil {
 			return err
 		}
@@ -116,24 +127,33 @@ func (c *channelRun) draft(t bankfeed.EventType, st *bankfeed.ConnectionState) b
 	return c.scribe.Draft(t, c.now(), st, func(s *bankfeed.Snapshot) { s.Channel = c.mode })
 }
 
-// calls turns recorded exchanges with the bank into events; the first answer of
-// a channel also tells that the bank was reached. It says the same of the same
-// calls when a decision is made again.
+// calls turns recorded exchanges with the bank into events.
 func (c *channelRun) calls(st *bankfeed.ConnectionState, calls []bankfeed.BankCall) []bankfeed.Draft {
-	var drafts []bankfeed.Draft
+	drafts := make([]bankfeed.Draft, 0, len(calls))
 	for i := range calls {
 		drafts = append(drafts, c.scribe.Draft(bankfeed.EventBankCalled, calls[i].At, st, func(s *bankfeed.Snapshot) {
 			s.Channel, s.Call = c.mode, &calls[i]
 		}))
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	i := slices.IndexFunc(calls, func(b bankfeed.BankCall) bool { return b.Status >= 200 && b.Status < 300 })
-	if i >= 0 && (!c.connected || c.first == &calls[i]) {
-		c.connected, c.first = true, &calls[i]
-		drafts = append(drafts, c.draft(bankfeed.EventProviderConnected, st))
+		if calls[i].Status >= 200 && calls[i].Status < 300 {
+			c.mu.Lock()
+			c.reached = true
+			c.mu.Unlock()
+		}
 	}
 	return drafts
+}
+
+// told is calls for a commit that may change the session: the first answer of
+// a channel also tells that the bank was reached.
+func (c *channelRun) told(st *bankfeed.ConnectionState, ch *bankfeed.Change, calls []bankfeed.BankCall) {
+	ch.Events = append(ch.Events, c.calls(st, calls)...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cr := st.Session.Run(c.mode); c.reached && !cr.Connected {
+		cr.Connected = true
+		ch.Session = st.Session
+		ch.Events = append(ch.Events, c.draft(bankfeed.EventProviderConnected, st))
+	}
 }
 
 // recorded gives an access that collects its calls.
@@ -149,11 +169,12 @@ const maxAccountPages = 1000
 
 // listAccounts reads the account list and stores what it says in one commit.
 func (c *channelRun) listAccounts(ctx context.Context) (ended bool, err error) {
-	if wait, err := c.quota.spend(ctx, c.run, 0, bankfeed.AccessAccounts); err != nil || wait != nil {
-		if wait != nil {
-			return true, c.fail(ctx, wait, nil)
-		}
+	use, refused, err := c.quota.spend(ctx, c.run, 0, bankfeed.AccessAccounts)
+	if err != nil {
 		return false, err
+	}
+	if refused != nil {
+		return true, c.fail(ctx, &channelEnd{err: refused})
 	}
 	access, calls := c.recorded()
 	var found []connector.Account
@@ -161,14 +182,17 @@ func (c *channelRun) listAccounts(ctx context.Context) (ended bool, err error) {
 	for page := 0; ; page++ {
 		p, err := c.bank.Accounts(ctx, access, cursor)
 		if err != nil {
-			return true, c.bankFailed(ctx, err, *calls)
+			if ctx.Err() != nil {
+				return true, ctx.Err()
+			}
+			return true, c.fail(ctx, &channelEnd{connector.AsError(err), *calls, unanswered(use, *calls)})
 		}
 		found = append(found, p.Accounts...)
 		if !p.More {
 			break
 		}
 		if p.Next == cursor || page == maxAccountPages {
-			return true, c.fail(ctx, &connector.Error{Reason: bankfeed.FailProtocol, Text: "the account list does not end"}, *calls)
+			return true, c.fail(ctx, &channelEnd{err: &connector.Error{Reason: bankfeed.FailProtocol, Text: "the account list does not end"}, calls: *calls})
 		}
 		cursor = p.Next
 	}
@@ -177,10 +201,12 @@ func (c *channelRun) listAccounts(ctx context.Context) (ended bool, err error) {
 		return false, err
 	}
 	return false, c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		ch.Events = append(ch.Events, c.calls(st, *calls)...)
+		if st.Consent(c.consent) == nil {
+			return bankfeed.ErrFenced // removed with everything that it reached
+		}
+		c.told(st, ch, *calls)
 		c.mergeAccounts(st, ch, found, bankfeed.AccountID(fresh))
-		cr := st.Session.Run(c.mode)
-		cr.Read++
+		st.Session.Run(c.mode).Read++
 		ch.Session = st.Session
 		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventAccountsListSucceeded, c.now(), st, func(s *bankfeed.Snapshot) {
 			s.Channel = c.mode
@@ -208,6 +234,9 @@ func (c *channelRun) mergeAccounts(st *bankfeed.ConnectionState, ch *bankfeed.Ch
 	for _, f := range found {
 		access := bankfeed.AccountAccess{Mode: c.mode, ResourceID: f.ResourceID, Consent: c.consent}
 		i, known := identity.MatchAccount(st.Accounts, f.Account)
+		if known && listed[st.Accounts[i].ID] {
+			continue // two entries of one account: the first stands
+		}
 		event := bankfeed.EventAccountUpdated
 		var a bankfeed.Account
 		if known {
@@ -240,9 +269,6 @@ func (c *channelRun) mergeAccounts(st *bankfeed.ConnectionState, ch *bankfeed.Ch
 			event = bankfeed.EventAccountCreated
 			fresh++
 			st.Accounts = append(st.Accounts, a)
-		}
-		if listed[a.ID] {
-			continue // two entries of one account: the first stands
 		}
 		listed[a.ID] = true
 		consent.Accounts = append(consent.Accounts, bankfeed.ConsentAccount{ID: a.ID, IBAN: a.IBAN(), Currency: a.Currency})
@@ -284,11 +310,14 @@ func (c *channelRun) accountDraft(t bankfeed.EventType, st *bankfeed.ConnectionS
 	return c.scribe.Draft(t, c.now(), st, func(s *bankfeed.Snapshot) { s.Channel, s.Account = c.mode, &a })
 }
 
-// plan says what is to be read of each account that this channel feeds.
+// plan says what is to be read of each account that this channel feeds. One
+// that the other channel already reads in this session is left to it, even if
+// this channel will feed it from now on.
 func (c *channelRun) plan(st *bankfeed.ConnectionState) []bankfeed.Progress {
 	var plan []bankfeed.Progress
 	for _, a := range st.Accounts {
-		if !a.RemovedAt.IsZero() || a.Source != c.mode || !reachable(a, c.mode) {
+		taken := slices.ContainsFunc(st.Progress, func(p bankfeed.Progress) bool { return p.Account == a.ID })
+		if taken || !a.RemovedAt.IsZero() || a.Source != c.mode || !reachable(a, c.mode) {
 			continue
 		}
 		plan = append(plan, bankfeed.Progress{Account: a.ID, Mode: c.mode, Step: bankfeed.StepBalances})
@@ -300,35 +329,44 @@ func (c *channelRun) plan(st *bankfeed.ConnectionState) []bankfeed.Progress {
 // readAccounts reads balances and transactions, several accounts at a time, and
 // ends the channel.
 func (c *channelRun) readAccounts(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	reading, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var ended endOnce
 	g, limit := errgroup.Group{}, make(chan struct{}, c.AccountsAtOnce)
+	mine := 0
 	for _, p := range c.snapshot().Progress {
 		if p.Mode != c.mode {
 			continue
 		}
+		mine++
 		switch p.Step { // a run that was taken over finds some accounts read
 		case bankfeed.StepDone:
 			c.noteRead()
 			continue
 		case bankfeed.StepFailed:
-			c.notePartial(p.Failure)
+			c.notePartial(&connector.Error{Reason: p.Failure.Reason, Code: p.Failure.Code, Text: p.Failure.Text})
 			continue
 		}
 		g.Go(func() error {
 			select {
 			case limit <- struct{}{}:
 				defer func() { <-limit }()
-			case <-ctx.Done():
+			case <-reading.Done():
 				return nil
 			}
-			end, err := c.account(ctx, p)
-			if err != nil && ctx.Err() != nil && ended.is() {
-				return nil // stopped because the channel ended
-			}
+			var end *channelEnd
+			err := guard(func() (err error) {
+				end, err = c.account(reading, p)
+				return err
+			})
 			if end != nil {
 				ended.set(end)
+				cancel()
+			}
+			if err != nil && ended.get() != nil && errors.Is(err, context.Canceled) {
+				return nil // stopped because the channel ended
+			}
+			if err != nil {
 				cancel()
 			}
 			return err
@@ -338,15 +376,19 @@ func (c *channelRun) readAccounts(ctx context.Context) error {
 		return err
 	}
 	if end := ended.get(); end != nil {
-		return c.fail(context.WithoutCancel(ctx), end.err, end.calls)
+		return c.fail(ctx, end)
+	}
+	if mine == 0 {
+		c.noteRead() // nothing to read is no failure
 	}
 	return c.succeed(ctx)
 }
 
 // channelEnd is a refusal that is meant for the whole channel.
 type channelEnd struct {
-	err   *connector.Error
-	calls []bankfeed.BankCall
+	err    *connector.Error
+	calls  []bankfeed.BankCall
+	refund *bankfeed.QuotaUse // the access that it was the only answer to
 }
 
 // endOnce keeps the first of several.
@@ -369,18 +411,23 @@ func (o *endOnce) get() *channelEnd {
 	return o.end
 }
 
-func (o *endOnce) is() bool { return o.get() != nil }
-
-func (c *channelRun) notePartial(f *bankfeed.Failure) {
+func (c *channelRun) notePartial(e *connector.Error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.partial == nil {
-		c.partial = f
+		c.partial = e
 	}
 }
 
 func (c *channelRun) noteRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.read++
+	c.reads++
+}
+
+// keep saves calls whose page nobody wants any more: they were made.
+func (c *channelRun) keep(calls []bankfeed.BankCall) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.unsaved = append(c.unsaved, calls...)
 }

@@ -11,43 +11,39 @@ import (
 
 // succeed ends the channel with data, wholly or in part.
 func (c *channelRun) succeed(ctx context.Context) error {
+	listOnly := c.snapshot().Session.Type == bankfeed.SessionListAccounts
+	if !listOnly && c.reads == 0 {
+		// Not one account could be read: that is no success in part.
+		return c.fail(ctx, &channelEnd{err: c.partial})
+	}
+	var partial *bankfeed.Failure
+	if c.partial != nil {
+		partial = c.partial.Failure()
+	}
 	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		listOnly := st.Session.Type == bankfeed.SessionListAccounts
-		if !listOnly && c.read == 0 && c.partial != nil {
-			// Not one account could be read: that is no success in part.
-			c.end(st, ch, &connector.Error{Reason: c.partial.Reason, Code: c.partial.Code, Text: c.partial.Text})
-			return nil
-		}
+		c.told(st, ch, c.unsaved)
 		channel := st.Connection.Channel(c.mode)
-		channel.Succeed(c.now(), c.partial)
+		channel.Succeed(c.now(), partial)
 		cr := st.Session.Run(c.mode)
-		cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.read
+		cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.reads
 		st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
 		ch.Connection, ch.Session = &st.Connection, st.Session
 		if !listOnly {
 			ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventTransactionsSucceeded, c.now(), st, func(s *bankfeed.Snapshot) {
-				s.Channel, s.Failure = c.mode, c.partial
+				s.Channel, s.Failure = c.mode, partial
 			}))
 		}
 		return nil
 	})
 }
 
-// bankFailed is fail for an error as a connector returns it. An answer that the
-// hub itself broke off is no answer of the bank.
-func (c *channelRun) bankFailed(ctx context.Context, err error, calls []bankfeed.BankCall) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return c.fail(ctx, connector.AsError(err), calls)
-}
-
 // fail ends the channel without success. A refusal that may mean the consent is
 // checked against the consent itself, so that the history tells what happened.
-func (c *channelRun) fail(ctx context.Context, e *connector.Error, calls []bankfeed.BankCall) error {
+func (c *channelRun) fail(ctx context.Context, end *channelEnd) error {
+	e, calls := end.err, append(c.unsaved, end.calls...)
 	if e.Reason == bankfeed.FailConsentInvalid && e.Status != 0 {
 		access, more := c.recorded()
-		if info, err := c.consents.ConsentStatus(ctx, access); err == nil {
+		if info, err := c.bank.ConsentStatus(ctx, access); err == nil {
 			e = asConsentSays(e, info.State)
 		}
 		calls = append(calls, *more...)
@@ -56,7 +52,10 @@ func (c *channelRun) fail(ctx context.Context, e *connector.Error, calls []bankf
 		c.Logger.ErrorContext(ctx, "reading a channel failed", "session", c.fence.ID, "channel", c.mode, "error", e)
 	}
 	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		ch.Events = append(ch.Events, c.calls(st, calls)...)
+		if end.refund != nil && e.Reason == bankfeed.FailRateLimited {
+			ch.Refunds = []bankfeed.QuotaUse{*end.refund}
+		}
+		c.told(st, ch, calls)
 		c.end(st, ch, e)
 		return nil
 	})
@@ -91,7 +90,7 @@ func (c *channelRun) end(st *bankfeed.ConnectionState, ch *bankfeed.Change, e *c
 		next := now.Add(max(e.RetryAfter, bankfeed.BackOff(channel.Failures)))
 		channel.NextTryAt = &next
 	}
-	if k := st.Consent(c.consent); k != nil && k.Status == bankfeed.ConsentConfirmed && channel.Status == bankfeed.ChannelTokenExpired {
+	if k := st.Consent(c.consent); k != nil && k.Status == bankfeed.ConsentConfirmed && endsConsent(f.Reason) {
 		k.Previous, k.Status = k.Status, bankfeed.ConsentInvalid
 		k.Invalidation = &bankfeed.Invalidation{At: now, Reason: invalidation(f.Reason), Description: strings.TrimSpace(f.Code + " " + f.Text)}
 		channel.Expires = nil
@@ -101,17 +100,27 @@ func (c *channelRun) end(st *bankfeed.ConnectionState, ch *bankfeed.Change, e *c
 		}))
 	}
 	phase := cr.Phase
-	cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.read
+	cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.reads
 	st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
 	ch.Connection, ch.Session = &st.Connection, st.Session
 	if t, ok := listFailed[phase]; ok {
 		ch.Events = append(ch.Events, c.scribe.Draft(t, now, st, func(s *bankfeed.Snapshot) { s.Channel, s.Failure = c.mode, f }))
 	}
-	if channel.Status.NeedsUser() {
+	if channel.Status.NeedsUser() && channel.NextTryAt == nil {
 		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventActionRequired, now, st, func(s *bankfeed.Snapshot) {
 			s.Channel, s.Reason, s.Failure = c.mode, channel.Status, f
 		}))
 	}
+}
+
+// endsConsent reports whether a refusal means that the consent is of no more
+// use.
+func endsConsent(r bankfeed.FailureReason) bool {
+	switch r {
+	case bankfeed.FailConsentExpired, bankfeed.FailConsentRevoked, bankfeed.FailConsentInvalid, bankfeed.FailTokenExpired:
+		return true
+	}
+	return false
 }
 
 func invalidation(r bankfeed.FailureReason) bankfeed.InvalidationReason {
@@ -136,9 +145,10 @@ func waitFor(e *connector.Error, now time.Time) time.Duration {
 
 // wholeChannel reports whether a refusal for one account is meant for the
 // channel: the consent is gone, the bank wants its user, or asks for patience.
+// The hub's own quota is counted for each account.
 func wholeChannel(e *connector.Error) bool {
 	switch e.Reason {
-	case bankfeed.FailAccount, bankfeed.FailFormat, bankfeed.FailProtocol, bankfeed.FailUnavailable, bankfeed.FailUnstable:
+	case bankfeed.FailQuota, bankfeed.FailAccount, bankfeed.FailFormat, bankfeed.FailProtocol, bankfeed.FailUnavailable, bankfeed.FailUnstable:
 		return false
 	}
 	return true

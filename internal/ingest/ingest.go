@@ -32,7 +32,10 @@ type Store interface {
 	Known(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, account bankfeed.AccountID, from bankfeed.Date) ([]identity.Known, error)
 	Transaction(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.TransactionID) (bankfeed.Transaction, error)
 	Accesses(ctx context.Context, tenant bankfeed.TenantID, consent bankfeed.ConsentID, since time.Time) ([]bankfeed.QuotaUse, error)
-	Due(ctx context.Context, now time.Time, limit int) ([]bankfeed.SyncOrder, error)
+	// Newest finds the last transaction of an account, apart from some.
+	Newest(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, account bankfeed.AccountID, without []bankfeed.TransactionID) (bankfeed.TransactionKey, error)
+	// Due lists connections whose next unattended session is due.
+	Due(ctx context.Context, now time.Time, skip, limit int) ([]bankfeed.SyncOrder, error)
 }
 
 // Banks finds a bank's profile and connector.

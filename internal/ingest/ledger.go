@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"context"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,35 +47,44 @@ func (l *ledger) left(a bankfeed.AccountID, k bankfeed.AccessKind) (n int, free 
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	since, used := l.now().Add(-quotaWindow), 0
+	since, used := l.now().Add(-quotaWindow), []time.Time{}
 	for _, u := range l.uses {
-		if u.Account != a || u.Kind != k || !u.At.After(since) {
-			continue
-		}
-		if used++; free.IsZero() {
-			free = u.At.Add(quotaWindow)
+		if u.Account == a && u.Kind == k && u.At.After(since) {
+			used = append(used, u.At)
 		}
 	}
-	return l.perDay - used, free
+	if n = l.perDay - len(used); n <= 0 {
+		free = used[-n].Add(quotaWindow) // the oldest of those that count
+	}
+	return n, free
 }
 
 // spend writes an access down before the call is made; the call must not be
 // made without it. It returns a refusal when none is left.
-func (l *ledger) spend(ctx context.Context, r *run, a bankfeed.AccountID, k bankfeed.AccessKind) (*connector.Error, error) {
+func (l *ledger) spend(ctx context.Context, r *run, a bankfeed.AccountID, k bankfeed.AccessKind) (*bankfeed.QuotaUse, *connector.Error, error) {
 	if l.attended {
-		return nil, nil
+		return nil, nil, nil
 	}
 	n, free := l.left(a, k)
 	if n <= 0 {
-		return &connector.Error{Reason: bankfeed.FailQuota, Text: "the unattended accesses of the last 24 hours are used up",
+		return nil, &connector.Error{Reason: bankfeed.FailQuota, Text: "the unattended accesses of the last 24 hours are used up",
 			RetryAfter: free.Sub(l.now())}, nil
 	}
 	use := bankfeed.QuotaUse{Consent: l.consent, Account: a, Kind: k, At: l.now()}
 	l.mu.Lock()
 	l.uses = append(l.uses, use)
 	l.mu.Unlock()
-	return nil, r.commitRows(ctx, func(_ *bankfeed.ConnectionState, c *bankfeed.Change) error {
+	return &use, nil, r.commitRows(ctx, func(_ *bankfeed.ConnectionState, c *bankfeed.Change) error {
 		c.Accesses = []bankfeed.QuotaUse{use}
 		return nil
 	})
+}
+
+// unanswered gives an access back that brought nothing but refusals: a limit
+// burns no quota.
+func unanswered(use *bankfeed.QuotaUse, calls []bankfeed.BankCall) *bankfeed.QuotaUse {
+	if slices.ContainsFunc(calls, func(b bankfeed.BankCall) bool { return b.Status != http.StatusTooManyRequests }) {
+		return nil
+	}
+	return use
 }

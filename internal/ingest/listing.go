@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"slices"
 
@@ -14,11 +15,11 @@ const (
 	// maxRestarts is how often a listing starts over because it changed while
 	// it was being read.
 	maxRestarts = 3
+	// maxReadings bounds the readings of one list for all other causes too: a
+	// cursor that could not be resumed, ids that turned out to be worthless.
+	maxReadings = maxRestarts + 4
 	// maxPages ends a listing that never ends.
 	maxPages = 1_000_000
-	// margin is how many days before its window a listing still recognises
-	// transactions, for banks that move a booking day.
-	margin = 31
 )
 
 // listing reads the transactions of one account page by page. Each page is one
@@ -28,19 +29,20 @@ func (c *channelRun) listing(ctx context.Context, p *bankfeed.Progress, ref conn
 	if err := c.enterTransactions(ctx); err != nil {
 		return nil, err
 	}
-	for {
+	for range maxReadings {
 		l, refused, err := c.openListing(ctx, p, ref)
 		if err != nil {
 			return nil, err
 		}
 		if refused != nil {
-			return &channelEnd{err: refused}, nil
+			return nil, c.accountFailed(ctx, p, refused, nil)
 		}
 		again, end, err := l.read(ctx)
 		if !again {
 			return end, err
 		}
 	}
+	return nil, c.accountFailed(ctx, p, &connector.Error{Reason: bankfeed.FailUnstable, Text: "the list could not be read to its end"}, nil)
 }
 
 // enterTransactions moves the session's stage, the first account to get here.
@@ -63,8 +65,9 @@ type listing struct {
 	p   *bankfeed.Progress
 	ref connector.AccountRef
 	ids *identity.Listing
-	// newest is the transaction that stands last by day and number.
-	newest identity.Known
+	use *bankfeed.QuotaUse // the access that this reading costs
+	// unstable: the list kept moving; what is certain was stored.
+	unstable *bankfeed.Failure
 	// bookedOnly: some page was asked for without its pending items, so that
 	// those which are missing say nothing.
 	bookedOnly bool
@@ -81,21 +84,20 @@ func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref 
 	if p.From == "" {
 		p.From = c.windowStart(&st, a)
 	}
+	l := &listing{channelRun: c, p: p, ref: ref}
 	if p.Cursor == "" {
-		refused, err := c.quota.spend(ctx, c.run, a.ID, bankfeed.AccessTransactions)
-		if refused != nil || err != nil {
+		var refused *connector.Error
+		var err error
+		if l.use, refused, err = c.quota.spend(ctx, c.run, a.ID, bankfeed.AccessTransactions); refused != nil || err != nil {
 			return nil, refused, err
 		}
 		p.Pages, p.First, p.FirstAt, p.Unsettled = 0, nil, "", 0
 	}
-	known, err := c.Store.Known(ctx, c.fence.Tenant, st.User.ID, a.ID, p.From.AddDays(-margin))
+	known, err := c.Store.Known(ctx, c.fence.Tenant, st.User.ID, a.ID, p.From.AddDays(-identity.Margin))
 	if err != nil {
 		return nil, nil, err
 	}
-	l := &listing{channelRun: c, p: p, ref: ref, ids: identity.NewListing(known, a.Trust, p.From)}
-	if len(known) > 0 {
-		l.newest = known[len(known)-1]
-	}
+	l.ids = identity.NewListing(known, a.Trust, p.From, p.Cursor != "")
 	return l, nil, nil
 }
 
@@ -109,7 +111,7 @@ func (c *channelRun) windowStart(st *bankfeed.ConnectionState, a *bankfeed.Accou
 			return max(x.DeltaFrom.AddDays(-c.profile.OverlapDays), today.AddDays(-c.profile.HistoryDays))
 		}
 	}
-	if k := st.Consent(c.consent); k.FreshUntil.After(c.now()) {
+	if k := st.Consent(c.consent); k != nil && k.FreshUntil.After(c.now()) {
 		return today.AddDays(-c.profile.HistoryDays)
 	}
 	return today.AddDays(-c.profile.RecentDays)
@@ -126,9 +128,14 @@ type page struct {
 // one while the last one is being stored.
 func (l *listing) fetch(ctx context.Context, cursor string) <-chan page {
 	out := make(chan page, 1)
+	query := connector.TransactionQuery{From: l.p.From, Cursor: cursor}
 	go func() {
 		access, calls := l.recorded()
-		p, err := l.bank.Transactions(ctx, access, l.ref, connector.TransactionQuery{From: l.p.From, Cursor: cursor})
+		var p connector.TransactionPage
+		err := guard(func() (err error) {
+			p, err = l.bank.Transactions(ctx, access, l.ref, query)
+			return err
+		})
 		out <- page{p, *calls, err}
 	}()
 	return out
@@ -137,28 +144,38 @@ func (l *listing) fetch(ctx context.Context, cursor string) <-chan page {
 // read goes through the pages. again asks for a new reading from the first
 // page.
 func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends a fetch whose page nobody wants any more
-	next := l.fetch(ctx, l.p.Cursor)
+	fetching, cancel := context.WithCancel(ctx)
+	next := l.fetch(fetching, l.p.Cursor)
+	defer func() { // a page that nobody wants any more; its calls were made all the same
+		cancel()
+		if next != nil {
+			l.keep((<-next).calls)
+		}
+	}()
 	for {
 		got := <-next
+		next = nil
 		if got.err != nil {
-			end, err := l.accountRefused(ctx, l.p, got.err, got.calls)
+			end, err := l.accountRefused(ctx, l.p, got.err, got.calls, l.use)
 			return false, end, err
 		}
+		l.use = nil // answered
 		if got.More {
 			if got.Next == l.p.Cursor || l.p.Pages == maxPages {
-				end, err := l.accountRefused(ctx, l.p, &connector.Error{Reason: bankfeed.FailProtocol, Text: "the list of transactions does not end"}, got.calls)
+				end, err := l.accountRefused(ctx, l.p, &connector.Error{Reason: bankfeed.FailProtocol, Text: "the list of transactions does not end"}, got.calls, nil)
 				return false, end, err
 			}
-			next = l.fetch(ctx, got.Next)
+			next = l.fetch(fetching, got.Next)
 		}
 		l.noteRead()
 		l.bookedOnly = l.bookedOnly || got.BookedOnly
 		if l.p.Pages == 0 {
-			l.p.First, l.p.FirstAt = identity.PageDigest(got.Transactions), got.First
+			l.p.First, l.p.FirstAt = l.ids.PageDigest(got.Transactions), got.First
 		}
-		d := l.ids.Page(got.Transactions)
+		d, err := l.decide(ctx, got.Transactions)
+		if err != nil {
+			return false, nil, err
+		}
 		if d.Withdraw != nil {
 			return true, nil, l.withdraw(ctx, d.Withdraw, got.calls)
 		}
@@ -169,16 +186,37 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 			break
 		}
 	}
+	stable := true // a list of one page is a view of one moment
 	if l.p.Pages > 1 {
-		moved, end, err := l.moved(ctx)
-		if end != nil || err != nil {
+		var moved bool
+		if stable, moved, end, err = l.verify(ctx); end != nil || err != nil {
 			return false, end, err
 		}
+		if moved && l.p.Restarts < maxRestarts {
+			return true, nil, l.restart(ctx)
+		}
 		if moved {
-			return l.restart(ctx)
+			l.unstable = &bankfeed.Failure{Reason: bankfeed.FailUnstable, Text: "the list kept changing while it was read", Retry: true}
+			l.notePartial(&connector.Error{Reason: l.unstable.Reason, Text: l.unstable.Text})
 		}
 	}
-	return l.finish(ctx)
+	return l.finish(ctx, stable)
+}
+
+// decide asks what a page means. A page may reach further back than what is
+// known; then more is read first.
+func (l *listing) decide(ctx context.Context, items []bankfeed.Transaction) (identity.Decision, error) {
+	for {
+		d := l.ids.Page(items)
+		if d.Reach == "" {
+			return d, nil
+		}
+		known, err := l.Store.Known(ctx, l.fence.Tenant, l.snapshot().User.ID, l.p.Account, d.Reach)
+		if err != nil {
+			return d, err
+		}
+		l.ids.Extend(known, d.Reach)
+	}
 }
 
 // withdraw stops trusting the bank's ids for the account. Nothing of the page
@@ -186,50 +224,45 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 // now on.
 func (l *listing) withdraw(ctx context.Context, trust *bankfeed.IDTrust, calls []bankfeed.BankCall) error {
 	l.Logger.WarnContext(ctx, "the bank's transaction ids do not identify transactions", "account", l.p.Account, "reason", trust.Reason)
-	return l.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		ch.Events = append(ch.Events, l.calls(st, calls)...)
+	l.p.Cursor = ""
+	return l.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		l.told(st, ch, calls)
 		a := *st.Account(l.p.Account)
 		a.Trust = *trust
 		ch.Accounts = []bankfeed.Account{a}
-		l.p.Cursor = ""
 		ch.Progress = []bankfeed.Progress{*l.p}
 		return nil
 	})
 }
 
-// moved reads the first page again and compares. Where the bank gives no link
+// verify reads the first page again and compares. Where the bank gives no link
 // to it this takes another access; without one the question stays open, and so
 // does the window.
-func (l *listing) moved(ctx context.Context) (bool, *channelEnd, error) {
+func (l *listing) verify(ctx context.Context) (stable, moved bool, end *channelEnd, err error) {
 	if l.p.FirstAt == "" {
-		refused, err := l.quota.spend(ctx, l.run, l.p.Account, bankfeed.AccessTransactions)
+		_, refused, err := l.quota.spend(ctx, l.run, l.p.Account, bankfeed.AccessTransactions)
 		if refused != nil || err != nil {
-			l.p.Step = bankfeed.StepVerify
-			return false, nil, err
+			return false, false, nil, err
 		}
 	}
 	got := <-l.fetch(ctx, l.p.FirstAt)
 	if got.err != nil {
-		end, err := l.accountRefused(ctx, l.p, got.err, got.calls)
-		return false, end, err
+		end, err := l.accountRefused(ctx, l.p, got.err, got.calls, nil)
+		return false, false, end, err
 	}
-	err := l.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+	err = l.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
 		ch.Events = l.channelRun.calls(st, got.calls)
 		return nil
 	})
-	return !bytes.Equal(identity.PageDigest(got.Transactions), l.p.First), nil, err
+	same := bytes.Equal(l.ids.PageDigest(got.Transactions), l.p.First)
+	return same, !same, nil, err
 }
 
-// restart begins the listing again, a few times; then the account counts as
-// read in part and its window stays where it was.
-func (l *listing) restart(ctx context.Context) (again bool, end *channelEnd, err error) {
-	if l.p.Restarts == maxRestarts {
-		end, err := l.accountRefused(ctx, l.p, &connector.Error{Reason: bankfeed.FailUnstable, Text: "the list kept changing while it was read"}, nil)
-		return false, end, err
-	}
+// restart begins the listing again.
+func (l *listing) restart(ctx context.Context) error {
 	l.p.Restarts++
 	l.p.Cursor = ""
-	return true, nil, l.commitRows(ctx, func(_ *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+	return l.commitRows(ctx, func(_ *bankfeed.ConnectionState, ch *bankfeed.Change) error {
 		ch.Progress = []bankfeed.Progress{*l.p}
 		return nil
 	})
@@ -255,43 +288,40 @@ func (l *listing) store(ctx context.Context, got page, d identity.Decision) erro
 	l.p.Pages++
 	l.p.Read += len(got.Transactions)
 	l.p.Unsettled = d.Unsettled
-	return l.commitPage(ctx, rows, got.calls, func(*bankfeed.ConnectionState, *bankfeed.Change) {
-		l.p.Cursor = got.Next
-		if !got.More {
-			l.p.Cursor = "" // a crash before the end reads again from the first page
-		}
+	l.p.Cursor = got.Next
+	if !got.More {
+		l.p.Cursor = "" // a crash before the end reads again from the first page
+	}
+	return l.portions(ctx, rows, func(ch bankfeed.TransactionChanges, last bool) error {
+		return l.commitRows(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+			c.Transactions = ch
+			c.Events = slices.Concat(l.calls(st, got.calls), l.drafts(st, &ch))
+			if last {
+				c.Progress = []bankfeed.Progress{*l.p}
+			}
+			got.calls = nil
+			return nil
+		})
 	})
 }
 
-// commitPage commits rows in portions; last runs with the last portion.
-func (l *listing) commitPage(ctx context.Context, rows []row, calls []bankfeed.BankCall, last func(*bankfeed.ConnectionState, *bankfeed.Change)) error {
+// portions hands out decided rows in amounts for one commit each.
+func (l *listing) portions(ctx context.Context, rows []row, commit func(ch bankfeed.TransactionChanges, last bool) error) error {
 	for {
-		portion := rows[:min(len(rows), l.CommitRows)]
-		rows = rows[len(portion):]
-		var ch bankfeed.TransactionChanges
-		if err := l.fill(ctx, portion, &ch); err != nil {
+		n := min(len(rows), l.CommitRows)
+		ch, err := l.fill(ctx, rows[:n])
+		if err != nil {
 			return err
 		}
-		err := l.commitRows(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-			c.Transactions = ch
-			c.Events = append(c.Events, l.calls(st, calls)...)
-			c.Events = append(c.Events, l.transactionDrafts(st, bankfeed.EventTransactionCreated, ch.Insert)...)
-			c.Events = append(c.Events, l.transactionDrafts(st, bankfeed.EventTransactionUpdated, ch.Update)...)
-			if len(rows) == 0 {
-				last(st, c)
-				c.Progress = []bankfeed.Progress{*l.p}
-			}
-			return nil
-		})
-		if err != nil || len(rows) == 0 {
+		rows = rows[n:]
+		if err := commit(ch, len(rows) == 0); err != nil || len(rows) == 0 {
 			return err
 		}
-		calls = nil
 	}
 }
 
 // fill gives new rows their numbers and carries over what an update keeps.
-func (l *listing) fill(ctx context.Context, rows []row, ch *bankfeed.TransactionChanges) error {
+func (l *listing) fill(ctx context.Context, rows []row) (ch bankfeed.TransactionChanges, err error) {
 	fresh := 0
 	for _, r := range rows {
 		if r.of == 0 {
@@ -300,9 +330,8 @@ func (l *listing) fill(ctx context.Context, rows []row, ch *bankfeed.Transaction
 	}
 	var id int64
 	if fresh > 0 {
-		var err error
 		if id, err = l.Store.NextIDs(ctx, l.fence.Tenant, bankfeed.KindTransaction, fresh); err != nil {
-			return err
+			return ch, err
 		}
 		ch.Insert = make([]bankfeed.TransactionRow, 0, fresh)
 	}
@@ -310,23 +339,25 @@ func (l *listing) fill(ctx context.Context, rows []row, ch *bankfeed.Transaction
 	for _, r := range rows {
 		t := bankfeed.TransactionRow{Transaction: *r.t, Identity: r.id}
 		t.Account, t.User, t.ID, t.CreatedAt = l.p.Account, user, r.of, now
-		if r.of != 0 {
-			old, err := l.Store.Transaction(ctx, l.fence.Tenant, user, r.of)
-			if err != nil {
-				return err
-			}
-			t.CreatedAt = old.CreatedAt
-			ch.Update = append(ch.Update, t)
-		} else {
+		if r.of == 0 {
 			t.ID = bankfeed.TransactionID(id)
 			id++
 			ch.Insert = append(ch.Insert, t)
+			continue
 		}
-		if day := t.Day(); day > l.newest.Day || day == l.newest.Day && t.ID > l.newest.ID {
-			l.newest = identity.Known{ID: t.ID, Day: day}
+		old, err := l.Store.Transaction(ctx, l.fence.Tenant, user, r.of)
+		if err != nil {
+			return ch, err
 		}
+		t.CreatedAt = old.CreatedAt
+		ch.Update = append(ch.Update, t)
 	}
-	return nil
+	return ch, nil
+}
+
+// drafts are the events of rows that are stored.
+func (l *listing) drafts(st *bankfeed.ConnectionState, ch *bankfeed.TransactionChanges) []bankfeed.Draft {
+	return append(l.transactionDrafts(st, bankfeed.EventTransactionCreated, ch.Insert), l.transactionDrafts(st, bankfeed.EventTransactionUpdated, ch.Update)...)
 }
 
 func (l *listing) transactionDrafts(st *bankfeed.ConnectionState, t bankfeed.EventType, rows []bankfeed.TransactionRow) []bankfeed.Draft {
@@ -345,10 +376,13 @@ func (l *listing) transactionDrafts(st *bankfeed.ConnectionState, t bankfeed.Eve
 
 // finish settles what was held back, drops pending items that are gone, and
 // moves the window. Everything of it is one commit.
-func (l *listing) finish(ctx context.Context) (again bool, end *channelEnd, err error) {
-	d := l.ids.Finish(!l.bookedOnly)
+func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *channelEnd, err error) {
+	d := l.ids.Finish(identity.End{Pending: !l.bookedOnly, Stable: stable})
 	if d.Withdraw != nil {
 		return true, nil, l.withdraw(ctx, d.Withdraw, nil)
+	}
+	if d.Restart {
+		return true, nil, l.restart(ctx)
 	}
 	var rows []row
 	for i := range d.Insert {
@@ -361,24 +395,47 @@ func (l *listing) finish(ctx context.Context) (again bool, end *channelEnd, err 
 	if err != nil {
 		return false, nil, err
 	}
-	verified := l.p.Step != bankfeed.StepVerify
-	return false, nil, l.commitPage(ctx, rows, nil, func(st *bankfeed.ConnectionState, c *bankfeed.Change) {
-		now := l.now()
-		c.Transactions.Delete = d.Remove
-		c.Events = append(c.Events, l.transactionDrafts(st, bankfeed.EventTransactionRemoved, removed)...)
-		a := *st.Account(l.p.Account)
-		a.Status, a.Failure, a.LastReadAt = bankfeed.AccountOK, nil, now
-		a.Access = slices.Clone(a.Access)
-		for i := range a.Access {
-			if a.Access[i].Mode == l.mode && verified {
-				a.Access[i].DeltaFrom = bankfeed.DateOf(now)
+	user := l.snapshot().User.ID
+	return false, nil, l.portions(ctx, rows, func(ch bankfeed.TransactionChanges, last bool) error {
+		if !last {
+			return l.commitRows(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+				c.Transactions, c.Events = ch, l.drafts(st, &ch)
+				return nil
+			})
+		}
+		newest, err := l.Store.Newest(ctx, l.fence.Tenant, user, l.p.Account, d.Remove)
+		if err != nil {
+			return err
+		}
+		for _, t := range slices.Concat(ch.Insert, ch.Update) {
+			if day := t.Day(); day > newest.Day || day == newest.Day && t.ID > newest.ID {
+				newest = bankfeed.TransactionKey{Day: day, ID: t.ID}
 			}
 		}
-		c.Accounts = []bankfeed.Account{a}
 		l.p.Step, l.p.Cursor, l.p.Unsettled = bankfeed.StepDone, "", 0
-		c.Events = append(c.Events, l.scribe.Draft(bankfeed.EventAccountFinished, now, st, func(s *bankfeed.Snapshot) {
-			s.Channel, s.Account, s.LastTransaction = l.mode, &a, l.newest.ID
-		}))
+		return l.commit(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+			now := l.now()
+			c.Transactions, c.Events = ch, l.drafts(st, &ch)
+			c.Transactions.Delete = d.Remove
+			c.Events = append(c.Events, l.transactionDrafts(st, bankfeed.EventTransactionRemoved, removed)...)
+			l.told(st, c, nil)
+			a := *st.Account(l.p.Account)
+			a.Status, a.Failure, a.LastReadAt = bankfeed.AccountOK, cmp.Or(l.unstable, l.p.Failure), now
+			complete := stable && d.Unsettled == 0
+			a.Access = slices.Clone(a.Access)
+			for i := range a.Access {
+				if a.Access[i].Mode == l.mode && complete {
+					a.Access[i].DeltaFrom = bankfeed.DateOf(now)
+				}
+			}
+			c.Accounts, c.Progress = []bankfeed.Account{a}, []bankfeed.Progress{*l.p}
+			if d.Unsettled == 0 {
+				c.Events = append(c.Events, l.scribe.Draft(bankfeed.EventAccountFinished, now, st, func(s *bankfeed.Snapshot) {
+					s.Channel, s.Account, s.LastTransaction = l.mode, &a, newest.ID
+				}))
+			}
+			return nil
+		})
 	})
 }
 

@@ -84,9 +84,10 @@ func (e *Engine) open(st *bankfeed.ConnectionState, o bankfeed.SyncOrder, id ban
 	for i := range st.Connection.Channels {
 		ch := &st.Connection.Channels[i]
 		consent := st.Confirmed(ch.Mode)
-		// What the user must mend at the bank's own site may be mended by now;
+		// What the user must mend at the bank's own site may be mended by now,
+		// and a limit on unattended access does not bind a user who is there:
 		// only an attended session goes and sees.
-		if consent == nil || ch.Status.NeedsUser() && o.PSU == nil {
+		if consent == nil || o.PSU == nil && (ch.Status.NeedsUser() || ch.NextTryAt != nil && ch.NextTryAt.After(now)) {
 			continue
 		}
 		ch.Start()
@@ -102,6 +103,9 @@ func (e *Engine) open(st *bankfeed.ConnectionState, o bankfeed.SyncOrder, id ban
 	if len(n.Runs) == 0 {
 		n.Status, n.EndedAt = bankfeed.SessionFailed, &now
 		n.Failure = whyNobody(st.Connection)
+		if st.Connection.AutoSync {
+			st.Connection.NextSyncAt = st.Connection.NextSync(e.daily(now))
+		}
 		c.Events = append(c.Events, s.Draft(bankfeed.EventSyncFailed, now, st, func(snap *bankfeed.Snapshot) { snap.Failure = n.Failure }))
 		return c
 	}

@@ -3,8 +3,11 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +21,6 @@ type run struct {
 	*Engine
 	fence  bankfeed.Fence
 	scribe bankfeed.Scribe
-	stop   context.CancelFunc
 
 	mu sync.Mutex // guards state; held during a commit that decides on it
 	st bankfeed.ConnectionState
@@ -35,34 +37,159 @@ func (e *Engine) Run(ctx context.Context, f bankfeed.Fence) error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
-	r := &run{Engine: e, fence: f, scribe: e.scribe(f.Tenant), stop: stop, st: st}
+	r := &run{Engine: e, fence: f, scribe: e.scribe(f.Tenant), st: st}
 	if !st.Session.Open() {
 		return r.commit(ctx, func(_ *bankfeed.ConnectionState, c *bankfeed.Change) error {
 			c.Release = &bankfeed.Release{Done: true}
 			return nil
 		})
 	}
-	for {
-		var g errgroup.Group
-		for _, m := range r.runnable() {
-			g.Go(func() error {
-				err := r.channel(ctx, m)
-				if err != nil {
-					stop() // the session is lost to this node: no use in going on
-				}
-				return err
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return err
-		}
-		settled, err := r.settle(ctx)
-		if settled || err != nil {
-			return err
+	if st.Session.Faults >= maxFaults {
+		err = r.abandon(ctx)
+	}
+	for settled := false; err == nil && !settled; {
+		if err = r.channels(ctx); err == nil {
+			settled, err = r.settle(ctx)
 		}
 	}
+	if err != nil && ctx.Err() == nil && !errors.Is(err, bankfeed.ErrFenced) {
+		err = errors.Join(err, r.fault(ctx))
+	}
+	return err
+}
+
+// maxFaults is how often a session is tried although the hub itself fails at
+// it. A database that is away does not count: it cannot store the fault.
+const maxFaults = 5
+
+// fault counts a failure of the hub, so that a session that can never go on
+// ends instead of standing in the way of the next ones.
+func (r *run) fault(ctx context.Context) error {
+	return r.commit(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		st.Session.Faults++
+		c.Session = st.Session
+		return nil
+	})
+}
+
+// abandon ends the channels that the hub failed at too often.
+func (r *run) abandon(ctx context.Context) error {
+	return r.commit(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		f := &bankfeed.Failure{Reason: bankfeed.FailInternal, Text: "the hub failed at this session again and again", Retry: true}
+		now := r.now()
+		for i := range st.Session.Runs {
+			cr := &st.Session.Runs[i]
+			if cr.Phase == bankfeed.PhaseDone || cr.Phase == bankfeed.PhaseAuth {
+				continue
+			}
+			ch := st.Connection.Channel(cr.Mode)
+			ch.Fail(now, f)
+			next := now.Add(bankfeed.BackOff(ch.Failures))
+			ch.NextTryAt, cr.Phase = &next, bankfeed.PhaseDone
+		}
+		st.Session.Faults = 0
+		st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
+		c.Connection, c.Session = &st.Connection, st.Session
+		return nil
+	})
+}
+
+// channels runs every channel that can go on without its user, and joins those
+// that become able to meanwhile. Lists come first for all of them: which channel
+// feeds an account that both list is decided before anybody reads it.
+func (r *run) channels(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx) // one that fails takes the claim with it: no use in going on
+	var lists errgroup.Group
+	started := map[bankfeed.Mode]bool{}
+	var active atomic.Int32
+	reading := make(chan *channelRun, 2*len(r.snapshot().Session.Runs))
+	for _, m := range r.runnable() {
+		started[m] = true
+		lists.Go(func() error {
+			c, err := r.list(ctx, m)
+			if c != nil {
+				reading <- c
+			}
+			return err
+		})
+	}
+	if err := lists.Wait(); err != nil {
+		return err
+	}
+	close(reading)
+	read := func(f func() error) {
+		active.Add(1)
+		g.Go(func() error {
+			defer active.Add(-1)
+			return guard(f)
+		})
+	}
+	for c := range reading {
+		read(func() error { return c.read(ctx) })
+	}
+	g.Go(func() error { return r.join(ctx, started, &active, read) })
+	return g.Wait()
+}
+
+// list begins a channel; it returns nil when the channel has ended with that.
+func (r *run) list(ctx context.Context, m bankfeed.Mode) (c *channelRun, err error) {
+	err = guard(func() error {
+		c, err = r.channel(ctx, m)
+		return err
+	})
+	if err != nil {
+		c = nil
+	}
+	return c, err
+}
+
+// joinEvery is how long a channel whose user has come back may wait for the
+// node that works on the other one to notice.
+const joinEvery = 2 * time.Second
+
+// join starts channels that were authorised while others were being read.
+func (r *run) join(ctx context.Context, started map[bankfeed.Mode]bool, active *atomic.Int32, read func(func() error)) error {
+	waiting := func() bool {
+		st := r.snapshot()
+		return slices.ContainsFunc(st.Session.Runs, func(c bankfeed.ChannelRun) bool { return c.Phase == bankfeed.PhaseAuth })
+	}
+	t := time.NewTicker(joinEvery)
+	defer t.Stop()
+	for active.Load() > 0 && waiting() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		if err := r.refresh(ctx); err != nil {
+			return err
+		}
+		for _, m := range r.runnable() {
+			if started[m] {
+				continue
+			}
+			started[m] = true
+			read(func() error {
+				c, err := r.list(ctx, m)
+				if c == nil || err != nil {
+					return err
+				}
+				return c.read(ctx)
+			})
+		}
+	}
+	return nil
+}
+
+// guard turns a panic into an error: one bank's answer must not take the
+// process down, and the next node after it.
+func guard(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("ingest: panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // runnable lists the channels that can go on without their user.
@@ -158,7 +285,7 @@ func (r *run) end(ctx context.Context, st *bankfeed.ConnectionState, c *bankfeed
 	n.EndedAt, n.PSU = &now, nil // the address has served its purpose
 	c.Events = append(c.Events, r.scribe.Draft(event, now, st, func(s *bankfeed.Snapshot) { s.Failure = n.Failure }))
 	c.Release = &bankfeed.Release{Done: true}
-	if !n.FollowAll {
+	if !n.FollowAll || event == bankfeed.EventSyncFailed {
 		return nil
 	}
 	id, err := r.Store.NextIDs(ctx, r.fence.Tenant, bankfeed.KindSession, 1)
@@ -202,20 +329,27 @@ func (r *run) commit(ctx context.Context, decide func(st *bankfeed.ConnectionSta
 }
 
 // commitRows persists rows that nobody else decides on, without holding up the
-// other accounts of the session.
+// other accounts of the session. Entities that are written whole (connection,
+// session, consents, accounts) go through commit.
 func (r *run) commitRows(ctx context.Context, decide func(st *bankfeed.ConnectionState, c *bankfeed.Change) error) error {
 	st := r.snapshot()
 	c := &bankfeed.Change{Tenant: r.fence.Tenant, User: st.User.ID, Fence: &r.fence}
 	if err := decide(&st, c); err != nil {
 		return err
 	}
-	if _, err := r.Store.Apply(ctx, c); err != nil {
-		return err
-	}
+	_, err := r.Store.Apply(ctx, c)
+	return err
+}
+
+// refresh reads what others have stored meanwhile.
+func (r *run) refresh(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.remember(c)
-	return nil
+	st, err := r.Store.SessionState(ctx, r.fence.Tenant, bankfeed.SessionID(r.fence.ID))
+	if err == nil {
+		r.st = st
+	}
+	return err
 }
 
 // remember brings the known state up to date with what was stored.

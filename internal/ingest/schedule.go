@@ -8,29 +8,32 @@ import (
 	"github.com/bankfeed/bankfeed"
 )
 
-// dueAtOnce bounds one look at the schedule; the next look follows soon.
+// dueAtOnce bounds what is read of the schedule at a time.
 const dueAtOnce = 100
 
 // Schedule opens the unattended sessions that are due and reports how many. A
 // connection that cannot be opened does not hold up the others.
 func (e *Engine) Schedule(ctx context.Context) (opened int, err error) {
-	due, err := e.Store.Due(ctx, e.now(), dueAtOnce)
-	if err != nil {
-		return 0, err
-	}
-	for _, o := range due {
-		if _, _, err := e.Synchronize(ctx, o); err != nil {
-			if ctx.Err() != nil {
-				return opened, ctx.Err()
-			}
-			if !errors.Is(err, bankfeed.ErrNotFound) {
-				e.Logger.ErrorContext(ctx, "opening a scheduled session failed", "connection", o.Connection, "error", err)
-			}
-			continue
+	for failed := 0; ; {
+		due, err := e.Store.Due(ctx, e.now(), failed, dueAtOnce)
+		if err != nil || len(due) == 0 {
+			return opened, err
 		}
-		opened++
+		for _, o := range due {
+			_, _, err := e.Synchronize(ctx, o)
+			switch {
+			case err == nil:
+				opened++
+			case ctx.Err() != nil:
+				return opened, ctx.Err()
+			default:
+				failed++
+				if !errors.Is(err, bankfeed.ErrNotFound) {
+					e.Logger.ErrorContext(ctx, "opening a scheduled session failed", "connection", o.Connection, "error", err)
+				}
+			}
+		}
 	}
-	return opened, nil
 }
 
 // RunSchedule looks at the schedule every interval until ctx ends.

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/secret"
@@ -184,7 +185,7 @@ func (s *Store) putConnection(ctx context.Context, tx *sql.Tx, c *bankfeed.Chang
 // connection has one open session at most.
 func (s *Store) putSession(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, p prepared) error {
 	if n := c.Session; n != nil {
-		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll})
+		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll, n.Faults})
 		if err != nil {
 			return err
 		}
@@ -202,7 +203,7 @@ func (s *Store) putSession(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, 
 		}
 	}
 	if n := c.NewSession; n != nil {
-		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll})
+		doc, err := encode(sessionDoc{n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll, n.Faults})
 		if err != nil {
 			return err
 		}
@@ -288,8 +289,22 @@ func (s *Store) putProgress(ctx context.Context, tx *sql.Tx, c *bankfeed.Change,
 	return nil
 }
 
+// ledgerKept is how long an access stays in the ledger: longer than the day that
+// any quota looks back.
+const ledgerKept = 48 * time.Hour
+
 func (s *Store) putAccesses(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) error {
+	for _, a := range c.Refunds {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM accesses WHERE tenant_id = $1 AND consent_id = $2 AND account_id = $3 AND kind = $4 AND at = $5`,
+			c.Tenant, a.Consent, a.Account, a.Kind, a.At.UnixMicro()); err != nil {
+			return err
+		}
+	}
 	for _, a := range c.Accesses {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM accesses WHERE tenant_id = $1 AND consent_id = $2 AND at < $3`,
+			c.Tenant, a.Consent, a.At.Add(-ledgerKept).UnixMicro()); err != nil {
+			return err
+		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO accesses (tenant_id, consent_id, account_id, kind, at) VALUES ($1, $2, $3, $4, $5)`,
 			c.Tenant, a.Consent, a.Account, a.Kind, a.At.UnixMicro()); err != nil {
 			return err

@@ -37,6 +37,9 @@ func (s *Store) inNumbers(param string) string {
 // list packs values into one parameter, so that the statement stays the same
 // for any number of them.
 func list[T any](values []T) string {
+	if values == nil {
+		return "[]" // null would be an error on one engine and a NULL on the other
+	}
 	b, err := json.Marshal(values)
 	if err != nil {
 		panic("store: " + err.Error()) // only strings and integers are ever given
@@ -62,4 +65,12 @@ func duplicate(err error) bool {
 		return se.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE || se.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY
 	}
 	return false
+}
+
+// amountText is an amount as text.
+func (s *Store) amountText() string {
+	if s.engine == Postgres {
+		return "amount::text"
+	}
+	return "amount"
 }

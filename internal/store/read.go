@@ -89,7 +89,7 @@ func (s *Store) Accounts(ctx context.Context, tenant bankfeed.TenantID, user ban
 	}
 	return collect(ctx, s.read, o.scanAccount, `
 		SELECT `+accountColumns+` FROM accounts
-		WHERE tenant_id = $1 AND user_id = $2 AND ($3 = 0 OR connection_id = $3) AND ($4 OR removed_at IS NULL) ORDER BY id`,
+		WHERE tenant_id = $1 AND user_id = $2 AND (CAST($3 AS BIGINT) = 0 OR connection_id = $3) AND ($4 OR removed_at IS NULL) ORDER BY id`,
 		tenant, user, int64(f.Connection), f.Removed)
 }
 
@@ -114,7 +114,7 @@ func (o owner) scanSession(scan func(...any) error) (n bankfeed.Session, err err
 	if err = json.Unmarshal(doc, &d); err != nil {
 		return n, err
 	}
-	n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll = d.Type, d.Initiator, d.Attended, d.Failure, d.Runs, d.FollowAll
+	n.Type, n.Initiator, n.Attended, n.Failure, n.Runs, n.FollowAll, n.Faults = d.Type, d.Initiator, d.Attended, d.Failure, d.Runs, d.FollowAll, d.Faults
 	n.CreatedAt, n.EndedAt = at(created), when(ended)
 	if psu != nil {
 		n.PSU = new(bankfeed.PSU)
@@ -132,7 +132,7 @@ func (s *Store) Sessions(ctx context.Context, tenant bankfeed.TenantID, user ban
 	}
 	return collect(ctx, s.read, o.scanSession, `
 		SELECT `+sessionColumns+` FROM sessions
-		WHERE tenant_id = $1 AND user_id = $2 AND ($3 = 0 OR connection_id = $3) AND ($4 = 0 OR id < $4) ORDER BY id DESC LIMIT $5`,
+		WHERE tenant_id = $1 AND user_id = $2 AND (CAST($3 AS BIGINT) = 0 OR connection_id = $3) AND (CAST($4 AS BIGINT) = 0 OR id < $4) ORDER BY id DESC LIMIT $5`,
 		tenant, user, int64(connection), int64(before), limit)
 }
 
@@ -185,7 +185,7 @@ func (s *Store) Consents(ctx context.Context, tenant bankfeed.TenantID, user ban
 func (s *Store) consents(ctx context.Context, q querier, o owner, connection bankfeed.ConnectionID) ([]bankfeed.Consent, error) {
 	return collect(ctx, q, o.scanConsent, `
 		SELECT `+consentColumns+` FROM consents
-		WHERE tenant_id = $1 AND user_id = $2 AND ($3 = 0 OR connection_id = $3) ORDER BY id DESC`, o.tenant, o.user, int64(connection))
+		WHERE tenant_id = $1 AND user_id = $2 AND (CAST($3 AS BIGINT) = 0 OR connection_id = $3) ORDER BY id DESC`, o.tenant, o.user, int64(connection))
 }
 
 // Consent reads one consent.
@@ -284,4 +284,23 @@ func (s *Store) Transactions(ctx context.Context, tenant bankfeed.TenantID, user
 		out = append(out, t)
 	}
 	return out, rows.Err()
+}
+
+// SessionsByExternalID lists a user's sessions with a client's own id, newest
+// first.
+func (s *Store) SessionsByExternalID(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, externalID string) ([]bankfeed.Session, error) {
+	o, err := s.owner(ctx, tenant, user)
+	if err != nil {
+		return nil, unknownIfErased(err)
+	}
+	return collect(ctx, s.read, o.scanSession, `
+		SELECT `+sessionColumns+` FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND external_id = $3 ORDER BY id DESC`, tenant, user, externalID)
+}
+
+// SandboxUser tells on which side a user is, also of an erased one: the log
+// outlives its users.
+func (s *Store) SandboxUser(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.UserID) (bool, error) {
+	return one(ctx, s.read, func(scan func(...any) error) (sandbox bool, err error) {
+		return sandbox, scan(&sandbox)
+	}, `SELECT sandbox FROM users WHERE tenant_id = $1 AND id = $2`, tenant, id)
 }

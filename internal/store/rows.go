@@ -97,6 +97,7 @@ type sessionDoc struct {
 	Failure   *bankfeed.Failure     `json:"failure,omitempty"`
 	Runs      []bankfeed.ChannelRun `json:"runs"`
 	FollowAll bool                  `json:"follow_all,omitempty"`
+	Faults    int                   `json:"faults,omitempty"`
 }
 
 // What is sealed is bound to its owner and its use, so that one blob never

@@ -101,12 +101,12 @@ func (s *Store) Accesses(ctx context.Context, tenant bankfeed.TenantID, consent 
 }
 
 // Due lists connections whose next unattended session is due, the longest due
-// first.
-func (s *Store) Due(ctx context.Context, now time.Time, limit int) ([]bankfeed.SyncOrder, error) {
+// first, leaving out the first few.
+func (s *Store) Due(ctx context.Context, now time.Time, skip, limit int) ([]bankfeed.SyncOrder, error) {
 	return collect(ctx, s.read, func(scan func(...any) error) (o bankfeed.SyncOrder, err error) {
 		o.Type, o.Initiator = bankfeed.SessionAll, bankfeed.ByBackground
 		return o, scan(&o.Tenant, &o.User, &o.Connection)
-	}, `SELECT tenant_id, user_id, id FROM connections WHERE next_sync_at <= $1 ORDER BY next_sync_at LIMIT $2`, now.UnixMicro(), limit)
+	}, `SELECT tenant_id, user_id, id FROM connections WHERE next_sync_at <= $1 ORDER BY next_sync_at LIMIT $2 OFFSET $3`, now.UnixMicro(), limit, skip)
 }
 
 // linkRow is a link with the tenant it belongs to.
@@ -146,6 +146,18 @@ func (s *Store) LinkByToken(ctx context.Context, hash []byte) (bankfeed.TenantID
 // LinkByState finds a link by the hash of the state parameter under way.
 func (s *Store) LinkByState(ctx context.Context, hash []byte) (bankfeed.TenantID, bankfeed.Link, error) {
 	return s.link(ctx, "state", hash)
+}
+
+// Newest finds the transaction of an account that stands last by day and number,
+// apart from some; the zero key if there is none.
+func (s *Store) Newest(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, account bankfeed.AccountID, without []bankfeed.TransactionID) (k bankfeed.TransactionKey, err error) {
+	err = s.read.QueryRowContext(ctx, `
+		SELECT day, id FROM transactions WHERE tenant_id = $1 AND user_id = $2 AND account_id = $3 AND id NOT IN `+s.inNumbers("$4")+`
+		ORDER BY day DESC, id DESC LIMIT 1`, tenant, user, account, list(without)).Scan(&k.Day, &k.ID)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return k, err
 }
 
 // RemoveTransactions deletes a portion of a connection's transactions and

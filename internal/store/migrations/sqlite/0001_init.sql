@@ -154,6 +154,7 @@ CREATE TABLE transactions (
     PRIMARY KEY (tenant_id, id)
 ) STRICT;
 CREATE INDEX transactions_day ON transactions (tenant_id, user_id, day, id);
+CREATE INDEX transactions_provisional ON transactions (tenant_id, account_id) WHERE status IN ('pending', 'hold');
 
 CREATE TABLE sessions (
     tenant_id     INTEGER NOT NULL,
