@@ -74,13 +74,13 @@ var arrows = []struct {
 
 // contracts are what the store fulfils.
 var contracts = []string{
-	".", "internal/access", "internal/consent", "internal/ingest", "internal/eventlog", "internal/lease", "internal/delivery", "internal/delivery/*",
+	".", "internal/access", "internal/consent", "internal/ingest", "internal/ingest/identity", "internal/eventlog", "internal/lease", "internal/delivery", "internal/delivery/*",
 	"internal/analysis", "internal/secret", "internal/store/migrations",
 }
 
 // capabilities are what a dialect or a page calls.
 var capabilities = []string{
-	".", "wire/*", "internal/access", "internal/consent", "internal/ingest", "internal/eventlog", "internal/lease", "internal/delivery",
+	".", "wire/*", "internal/access", "internal/consent", "internal/ingest", "internal/ingest/identity", "internal/eventlog", "internal/lease", "internal/delivery",
 	"internal/delivery/*", "internal/analysis",
 }
 

@@ -183,7 +183,7 @@ func (s *settling) confirm(info connector.ConsentInfo) verdict {
 	if info.FrequencyPerDay > 0 {
 		k.FrequencyPerDay = info.FrequencyPerDay
 	}
-	s.ch.Challenge, s.ch.Expires = nil, expiry(k.ValidUntil)
+	s.ch.Authorise(expiry(k.ValidUntil))
 	s.run.Phase, s.run.Deadline = bankfeed.PhaseReady, time.Time{}
 	s.event(bankfeed.EventAuthSucceeded, nil)
 	for i := range s.st.Consents {

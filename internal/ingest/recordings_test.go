@@ -160,9 +160,9 @@ func expected(t *testing.T, list []connectortest.Recording, mode bankfeed.Mode) 
 	if text, ok := body("get-balances"); ok {
 		if v, ok := decode(text); ok {
 			name := byIBAN[word(v, "account", "iban")]
-			newest := map[string]string{} // of each type the last one stands, as the hub keeps the newest
+			newest := map[string]string{} // of each type and currency the last one stands
 			for _, b := range get(v, "balances").([]any) {
-				newest[word(b, "balanceType")] = word(b, "balanceType") + " " + money(b, "balanceAmount")
+				newest[word(b, "balanceType")+money(b, "balanceAmount")[strings.LastIndex(money(b, "balanceAmount"), " "):]] = word(b, "balanceType") + " " + money(b, "balanceAmount")
 			}
 			for _, b := range newest {
 				want.balances[name] = append(want.balances[name], b)
