@@ -45,6 +45,9 @@ type AccountAccess struct {
 	// DeltaFrom is the booking day from which the next listing must start so
 	// that nothing is missed; empty until a listing was read to its end.
 	DeltaFrom Date `json:"delta_from,omitempty"`
+	// Resume is where a listing stopped because the bank asked for patience or
+	// went away; the next session goes on there.
+	Resume *Progress `json:"resume,omitempty"`
 }
 
 // IDTrust tells whether the bank's transaction ids identify transactions of an

@@ -113,7 +113,7 @@ type Progress struct {
 	// certain; they live in memory only, so a resumed listing starts over.
 	Unsettled int
 	Read      int
-	Last      TransactionID // newest transaction known to the listing
+	Carried   bool // the cursor is that of an earlier session
 	Failure   *Failure
 }
 

@@ -10,7 +10,7 @@ import (
 
 // account reads one account from where its progress stands. It returns an end
 // when the whole channel has to stop.
-func (c *channelRun) account(ctx context.Context, p bankfeed.Progress) (*channelEnd, error) {
+func (c *channelRun) account(ctx context.Context, p *bankfeed.Progress) (*channelEnd, error) {
 	a := c.accountState(p.Account)
 	resource := ""
 	for _, x := range a.Access {
@@ -19,14 +19,14 @@ func (c *channelRun) account(ctx context.Context, p bankfeed.Progress) (*channel
 		}
 	}
 	if resource == "" {
-		return nil, c.accountFailed(ctx, &p, &connector.Error{Reason: bankfeed.FailAccount, Text: "the account is not part of the present consent"}, nil)
+		return nil, c.accountFailed(ctx, p, &connector.Error{Reason: bankfeed.FailAccount, Text: "the account is not part of the present consent"}, nil)
 	}
 	ref := connector.AccountRef{ResourceID: resource, Currency: a.Currency}
 
 	// Balances come first, unless accesses are short: then transactions must
 	// not be the ones that find the quota empty.
-	balances := func() (*channelEnd, error) { return c.balances(ctx, &p, ref) }
-	listing := func() (*channelEnd, error) { return c.listing(ctx, &p, ref) }
+	balances := func() (*channelEnd, error) { return c.balances(ctx, p, ref) }
+	listing := func() (*channelEnd, error) { return c.listing(ctx, p, ref) }
 	steps := []func() (*channelEnd, error){balances, listing}
 	if n, _ := c.quota.left(a.ID, bankfeed.AccessTransactions); n <= 1 {
 		steps = []func() (*channelEnd, error){listing, balances}

@@ -29,6 +29,7 @@ type channelRun struct {
 	reached bool                // the bank has answered
 	partial *connector.Error    // the first account that could not be read
 	unsaved []bankfeed.BankCall // of pages that were not stored
+	stopped []bankfeed.Progress // listings that stopped on their way
 }
 
 // channel begins a channel's run, or takes it up again, up to its account list.
@@ -320,7 +321,13 @@ func (c *channelRun) plan(st *bankfeed.ConnectionState) []bankfeed.Progress {
 		if taken || !a.RemovedAt.IsZero() || a.Source != c.mode || !reachable(a, c.mode) {
 			continue
 		}
-		plan = append(plan, bankfeed.Progress{Account: a.ID, Mode: c.mode, Step: bankfeed.StepBalances})
+		p := bankfeed.Progress{Account: a.ID, Mode: c.mode, Step: bankfeed.StepBalances}
+		for _, x := range a.Access {
+			if x.Mode == c.mode && x.Resume != nil && x.Consent == c.consent {
+				p.From, p.Cursor, p.First, p.FirstAt, p.Pages, p.Carried = x.Resume.From, x.Resume.Cursor, x.Resume.First, x.Resume.FirstAt, x.Resume.Pages, true
+			}
+		}
+		plan = append(plan, p)
 	}
 	st.Progress = append(slices.Clone(st.Progress), plan...)
 	return plan
@@ -356,9 +363,10 @@ func (c *channelRun) readAccounts(ctx context.Context) error {
 			}
 			var end *channelEnd
 			err := guard(func() (err error) {
-				end, err = c.account(reading, p)
+				end, err = c.account(reading, &p)
 				return err
 			})
+			c.noteStopped(p)
 			if end != nil {
 				ended.set(end)
 				cancel()
@@ -423,6 +431,34 @@ func (c *channelRun) noteRead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reads++
+}
+
+// noteStopped remembers where a listing stopped that another session can go on
+// with.
+func (c *channelRun) noteStopped(p bankfeed.Progress) {
+	if p.Step == bankfeed.StepDone || p.Cursor == "" || p.Unsettled > 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stopped = append(c.stopped, p)
+}
+
+// resumable stores those places with their accounts.
+func (c *channelRun) resumable(st *bankfeed.ConnectionState, ch *bankfeed.Change) {
+	for _, p := range c.stopped {
+		a := st.Account(p.Account)
+		if a == nil || a.Trust.Withdrawn {
+			continue
+		}
+		a.Access = slices.Clone(a.Access)
+		for i := range a.Access {
+			if a.Access[i].Mode == c.mode {
+				a.Access[i].Resume = &p
+			}
+		}
+		ch.Accounts = append(ch.Accounts, *a)
+	}
 }
 
 // keep saves calls whose page nobody wants any more: they were made.

@@ -22,6 +22,7 @@ func (c *channelRun) succeed(ctx context.Context) error {
 	}
 	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
 		c.told(st, ch, c.unsaved)
+		c.resumable(st, ch)
 		channel := st.Connection.Channel(c.mode)
 		channel.Succeed(c.now(), partial)
 		cr := st.Session.Run(c.mode)
@@ -56,6 +57,7 @@ func (c *channelRun) fail(ctx context.Context, end *channelEnd) error {
 			ch.Refunds = []bankfeed.QuotaUse{*end.refund}
 		}
 		c.told(st, ch, calls)
+		c.resumable(st, ch)
 		c.end(st, ch, e)
 		return nil
 	})

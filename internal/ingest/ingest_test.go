@@ -2,7 +2,6 @@ package ingest_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -136,10 +135,10 @@ func (h *hub) transactions() []bankfeed.Transaction {
 	return all
 }
 
-func (h *hub) connection() bankfeed.Connection {
+func (h *hub) connection() *bankfeed.Connection {
 	c, err := h.store.Connection(context.Background(), h.tenant, h.user.ID, h.conn)
 	require.NoError(h.t, err)
-	return c
+	return &c
 }
 
 func TestFirstSessionThenOnlyChanges(t *testing.T) {
@@ -278,67 +277,6 @@ func TestChannelsAreIsolated(t *testing.T) {
 	})
 }
 
-func TestRefusals(t *testing.T) {
-	type want struct {
-		channel    bankfeed.ChannelStatus
-		connection bankfeed.ConnectionStatus
-		end        string
-		next       time.Duration // 0: nothing unattended any more
-	}
-	for name, c := range map[string]struct {
-		err     connector.Error
-		consent connector.ConsentState
-		want    want
-	}{
-		"consent expired":   {connector.Error{Reason: bankfeed.FailConsentExpired, Status: 401}, 0, want{bankfeed.ChannelTokenExpired, bankfeed.ConnectionFailed, "sync.failed", 0}},
-		"consent revoked":   {connector.Error{Reason: bankfeed.FailConsentInvalid, Status: 401}, connector.ConsentRevoked, want{bankfeed.ChannelTokenExpired, bankfeed.ConnectionFailed, "sync.failed", 0}},
-		"password change":   {connector.Error{Reason: bankfeed.FailPassword, Status: 401}, 0, want{bankfeed.ChannelPasswordChangeRequired, bankfeed.ConnectionFailed, "sync.failed", 0}},
-		"user action":       {connector.Error{Reason: bankfeed.FailUserAction, Status: 403}, 0, want{bankfeed.ChannelUserActionRequired, bankfeed.ConnectionFailed, "sync.failed", 0}},
-		"rate limited":      {connector.Error{Reason: bankfeed.FailRateLimited, Status: 429, RetryAfter: 3 * time.Hour}, 0, want{bankfeed.ChannelSuccess, bankfeed.ConnectionSuccess, "sync.failed", 3 * time.Hour}},
-		"rate limited, day": {connector.Error{Reason: bankfeed.FailRateLimited, Status: 429, Daily: true}, 0, want{bankfeed.ChannelSuccess, bankfeed.ConnectionSuccess, "sync.failed", 15 * time.Hour}},
-		"bank down":         {connector.Error{Reason: bankfeed.FailUnavailable, Status: 503}, 0, want{bankfeed.ChannelUnavailable, bankfeed.ConnectionFailed, "sync.failed", 2 * time.Hour}},
-		"nonsense":          {connector.Error{Reason: bankfeed.FailProtocol, Status: 200}, 0, want{bankfeed.ChannelUnavailable, bankfeed.ConnectionFailed, "sync.failed", 2 * time.Hour}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			storetest.Each(t, func(t *testing.T, s *store.Store) {
-				b := newBank(ibanA)
-				b.transactions[ibanA] = history(3, "2026-03-01")
-				h := newHub(t, s, b)
-				h.sync(psu)
-				h.events()
-
-				h.now = h.now.Add(24 * time.Hour)
-				b.consent = c.consent
-				b.refuse = func(call string) error {
-					if call == "consent" {
-						return nil
-					}
-					e := c.err
-					return &e
-				}
-				n := h.sync(nil)
-				require.Equal(t, bankfeed.SessionFailed, n.Status)
-				events := h.events()
-				require.Equal(t, c.want.end, types(events)[len(events)-1])
-				conn := h.connection()
-				require.Equal(t, c.want.channel, conn.Channel(bankfeed.Redirect).Status)
-				require.Equal(t, c.want.connection, conn.Status)
-				require.NotNil(t, conn.Channel(bankfeed.Redirect).Failure)
-				if c.want.next == 0 {
-					require.Zero(t, conn.NextSyncAt, "a state that needs the user stops unattended sessions")
-					require.Len(t, only(events, "channel.action_required"), 1)
-				} else {
-					require.Equal(t, h.now.Add(c.want.next), conn.NextSyncAt)
-				}
-				if c.want.channel == bankfeed.ChannelTokenExpired {
-					require.Len(t, only(events, "consent.updated"), 1)
-				}
-				require.Len(t, h.transactions(), 3, "what is stored stays")
-			})
-		})
-	}
-}
-
 func TestOneAccountFailsTheOthersGoOn(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {
 		b := newBank(ibanA, ibanB)
@@ -359,29 +297,6 @@ func TestOneAccountFailsTheOthersGoOn(t *testing.T) {
 		require.Equal(t, bankfeed.AccountFailed, accounts[1].Status)
 		require.Equal(t, bankfeed.FailFormat, accounts[1].Failure.Reason)
 		require.Len(t, only(h.events(), "session.account_finished"), 1, "only for the account whose transactions completed")
-	})
-}
-
-func TestQuotaIsNeverExceeded(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, s *store.Store) {
-		b := newBank(ibanA)
-		b.transactions[ibanA] = history(3, "2026-03-01")
-		h := newHub(t, s, b)
-		h.sync(psu)
-		h.now = h.now.Add(time.Hour)
-		for range 6 {
-			b.calls = nil
-			h.sync(nil)
-			h.now = h.now.Add(time.Minute)
-		}
-		conn := h.connection()
-		require.Equal(t, bankfeed.FailQuota, conn.Channel(bankfeed.Redirect).Failure.Reason)
-		require.Equal(t, bankfeed.ChannelSuccess, conn.Channel(bankfeed.Redirect).Status, "a limit is neither success nor failure")
-		require.Empty(t, b.calls, "with nothing left no call is made")
-		require.True(t, conn.NextSyncAt.After(h.now.Add(20*time.Hour)))
-
-		h.now = h.now.Add(24 * time.Hour)
-		require.Equal(t, bankfeed.SessionFinished, h.sync(nil).Status)
 	})
 }
 
@@ -560,17 +475,5 @@ func TestRemovedAccount(t *testing.T) {
 		accounts, err := s.Accounts(context.Background(), h.tenant, h.user.ID, bankfeed.AccountFilter{})
 		require.NoError(t, err)
 		require.Len(t, accounts, 1)
-	})
-}
-
-func TestHubErrorsAreNotTheBanks(t *testing.T) {
-	storetest.Each(t, func(t *testing.T, s *store.Store) {
-		b := newBank(ibanA)
-		b.refuse = func(string) error { return errors.New("a bug") }
-		h := newHub(t, s, b)
-		h.sync(psu)
-		conn := h.connection()
-		require.Equal(t, bankfeed.FailInternal, conn.Channel(bankfeed.Redirect).Failure.Reason)
-		require.NotContains(t, conn.Channel(bankfeed.Redirect).Failure.Text, "a bug", "inner text goes to the log")
 	})
 }

@@ -62,10 +62,11 @@ func (c *channelRun) enterTransactions(ctx context.Context) error {
 // cursor.
 type listing struct {
 	*channelRun
-	p   *bankfeed.Progress
-	ref connector.AccountRef
-	ids *identity.Listing
-	use *bankfeed.QuotaUse // the access that this reading costs
+	p       *bankfeed.Progress
+	ref     connector.AccountRef
+	ids     *identity.Listing
+	use     *bankfeed.QuotaUse // the access that this reading costs
+	resumed bool               // it goes on at a cursor
 	// unstable: the list kept moving; what is certain was stored.
 	unstable *bankfeed.Failure
 	// bookedOnly: some page was asked for without its pending items, so that
@@ -84,13 +85,16 @@ func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref 
 	if p.From == "" {
 		p.From = c.windowStart(&st, a)
 	}
-	l := &listing{channelRun: c, p: p, ref: ref}
-	if p.Cursor == "" {
+	l := &listing{channelRun: c, p: p, ref: ref, resumed: p.Cursor != ""}
+	if p.Cursor == "" || p.Carried {
 		var refused *connector.Error
 		var err error
 		if l.use, refused, err = c.quota.spend(ctx, c.run, a.ID, bankfeed.AccessTransactions); refused != nil || err != nil {
 			return nil, refused, err
 		}
+		p.Carried = false
+	}
+	if p.Cursor == "" {
 		p.Pages, p.First, p.FirstAt, p.Unsettled = 0, nil, "", 0
 	}
 	known, err := c.Store.Known(ctx, c.fence.Tenant, st.User.ID, a.ID, p.From.AddDays(-identity.Margin))
@@ -155,11 +159,15 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 	for {
 		got := <-next
 		next = nil
+		if got.err != nil && l.resumed && staleCursor(got.err) {
+			l.keep(got.calls)
+			return true, nil, l.restart(ctx)
+		}
 		if got.err != nil {
 			end, err := l.accountRefused(ctx, l.p, got.err, got.calls, l.use)
 			return false, end, err
 		}
-		l.use = nil // answered
+		l.use, l.resumed = nil, false // answered
 		if got.More {
 			if got.Next == l.p.Cursor || l.p.Pages == maxPages {
 				end, err := l.accountRefused(ctx, l.p, &connector.Error{Reason: bankfeed.FailProtocol, Text: "the list of transactions does not end"}, got.calls, nil)
@@ -201,6 +209,16 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 		}
 	}
 	return l.finish(ctx, stable)
+}
+
+// staleCursor reports whether a bank may have refused a cursor rather than the
+// listing: links to pages do not live for ever.
+func staleCursor(err error) bool {
+	switch e := connector.AsError(err); e.Reason {
+	case bankfeed.FailProtocol, bankfeed.FailInternal, bankfeed.FailAccount:
+		return e.Status != 0
+	}
+	return false
 }
 
 // decide asks what a page means. A page may reach further back than what is
@@ -424,7 +442,11 @@ func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *cha
 			complete := stable && d.Unsettled == 0
 			a.Access = slices.Clone(a.Access)
 			for i := range a.Access {
-				if a.Access[i].Mode == l.mode && complete {
+				if a.Access[i].Mode != l.mode {
+					continue
+				}
+				a.Access[i].Resume = nil
+				if complete {
 					a.Access[i].DeltaFrom = bankfeed.DateOf(now)
 				}
 			}
