@@ -100,21 +100,21 @@ const (
 // one session. It is stored with each page, so that a crash costs at most the
 // page that was on its way.
 type Progress struct {
-	Account  AccountID
-	Mode     Mode
-	Step     Step
-	From     Date   // first booking day of the listing
-	Cursor   string // where the next page starts; empty for the first
-	First    []byte // digest of the first page's ids, to notice a list that moved
-	FirstAt  string // cursor of the first page within this listing, if the bank gave one
-	Pages    int
-	Restarts int
+	Account  AccountID `json:"account,omitempty"`
+	Mode     Mode      `json:"mode,omitempty"`
+	Step     Step      `json:"step,omitempty"`
+	From     Date      `json:"from,omitempty"`     // first booking day of the listing
+	Cursor   string    `json:"cursor,omitempty"`   // where the next page starts; empty for the first
+	First    []byte    `json:"first,omitempty"`    // digest of the first page's ids, to notice a list that moved
+	FirstAt  string    `json:"first_at,omitempty"` // cursor of the first page within this listing, if the bank gave one
+	Pages    int       `json:"pages,omitempty"`
+	Restarts int       `json:"restarts,omitempty"`
 	// Unsettled counts items held back because their identity was not yet
 	// certain; they live in memory only, so a resumed listing starts over.
-	Unsettled int
-	Read      int
-	Carried   bool // the cursor is that of an earlier session
-	Failure   *Failure
+	Unsettled int      `json:"unsettled,omitempty"`
+	Read      int      `json:"read,omitempty"`
+	Carried   bool     `json:"carried,omitempty"` // the cursor is that of an earlier session
+	Failure   *Failure `json:"failure,omitempty"`
 }
 
 // Step is the next thing to do for an account.

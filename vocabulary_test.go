@@ -12,7 +12,7 @@ import (
 
 func TestAmountsKeepWhatTheBankWrote(t *testing.T) {
 	for in, want := range map[string]string{
-		"10.00": "10.00", "-0.10": "-0.10", "0": "0", "+7.5": "7.5", " 3 ": "3", "1E3": "1000", "1.5e2": "150", "12e-1": "1.2",
+		"10.00": "10.00", "-0.10": "-0.10", "0": "0", "+7.5": "7.5", "1E3": "1000", "1.5e2": "150", "12e-1": "1.2",
 		"12345678901234567.890": "12345678901234567.890", "0.12345": "0.12345",
 	} {
 		a, err := bankfeed.ParseAmount(in)
@@ -20,7 +20,7 @@ func TestAmountsKeepWhatTheBankWrote(t *testing.T) {
 			t.Errorf("ParseAmount(%q) = %q, %v; want %q", in, a, err, want)
 		}
 		var back bankfeed.Amount
-		if text, _ := json.Marshal(a); json.Unmarshal(text, &back) != nil || back.String() != want {
+		if text, err := json.Marshal(a); err != nil || json.Unmarshal(text, &back) != nil || back.String() != want {
 			t.Errorf("%q came back from JSON as %q", want, back)
 		}
 		if json.Unmarshal([]byte(want), &back) != nil || back.String() != want {
@@ -33,6 +33,9 @@ func TestAmountsKeepWhatTheBankWrote(t *testing.T) {
 		} else if len(in) > 2 && strings.Contains(err.Error(), in) {
 			t.Errorf("the error repeats the input %q", in)
 		}
+	}
+	if a, err := bankfeed.ParseAmount(" 3 "); err != nil || a.String() != "3" {
+		t.Errorf("surrounding blanks: %s, %v", a, err)
 	}
 	if !bankfeed.MustAmount("1.0").Equal(bankfeed.MustAmount("1.00")) {
 		t.Error("the scale must not matter when amounts are compared")
@@ -107,8 +110,11 @@ func second[T any](_ T, ok bool) bool { return ok }
 
 func TestSecretsDoNotShow(t *testing.T) {
 	s := struct{ Token bankfeed.Secret }{"hunter2"}
-	text, _ := json.Marshal(s)
-	for _, shown := range []string{fmt.Sprint(s), fmt.Sprintf("%+v", s), fmt.Sprintf("%#v", s), fmt.Sprintf("%s", s.Token), fmt.Sprintf("%q", s.Token), string(text)} {
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{fmt.Sprint(s), fmt.Sprintf("%+v", s), fmt.Sprintf("%#v", s), s.Token.String(), fmt.Sprintf("%q", s.Token), string(text)} {
 		if strings.Contains(shown, "hunter2") {
 			t.Errorf("shown: %s", shown)
 		}

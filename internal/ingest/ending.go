@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func (c *channelRun) succeed(ctx context.Context) error {
 // fail ends the channel without success. A refusal that may mean the consent is
 // checked against the consent itself, so that the history tells what happened.
 func (c *channelRun) fail(ctx context.Context, end *channelEnd) error {
-	e, calls := end.err, append(c.unsaved, end.calls...)
+	e, calls := end.err, slices.Concat(c.unsaved, end.calls)
 	if e.Reason == bankfeed.FailConsentInvalid && e.Status != 0 {
 		access, more := c.recorded()
 		if info, err := c.bank.ConsentStatus(ctx, access); err == nil {

@@ -34,7 +34,6 @@ type hub struct {
 	user   bankfeed.User
 	conn   bankfeed.ConnectionID
 	seen   bankfeed.Position
-	fence  int64
 }
 
 var psu = &bankfeed.PSU{IP: "203.0.113.7"}

@@ -32,7 +32,8 @@ func (s *Store) EndingConsents(ctx context.Context, q consent.Ending) ([]consent
 		where = ` AND warned_at IS NULL`
 	}
 	return collect(ctx, s.read, func(scan func(...any) error) (e consent.EndingConsent, err error) {
-		return e, scan(&e.Tenant, &e.User, &e.Connection, &e.Consent, &e.ValidUntil)
+		err = scan(&e.Tenant, &e.User, &e.Connection, &e.Consent, &e.ValidUntil)
+		return e, err
 	}, `SELECT tenant_id, user_id, connection_id, id, valid_until FROM consents
 		WHERE status = 'confirmed' AND valid_until <> '' AND valid_until < $1 AND (valid_until, tenant_id, id) > ($2, $3, $4)`+where+`
 		ORDER BY valid_until, tenant_id, id LIMIT $5`,

@@ -169,7 +169,8 @@ func (s *Store) Lane(ctx context.Context, tenant bankfeed.TenantID, lane int) (e
 }
 
 func scanLane(scan func(...any) error) (l eventlog.Lane, err error) {
-	return l, scan(&l.Tenant, &l.Number, &l.Floor, &l.Head)
+	err = scan(&l.Tenant, &l.Number, &l.Floor, &l.Head)
+	return l, err
 }
 
 // Lanes implements eventlog.Endings.

@@ -105,7 +105,8 @@ func (k Keys) Destroy(ctx context.Context, u secret.UserRef, at time.Time) error
 // List returns keys in order, without tombstones.
 func (k Keys) List(ctx context.Context, after secret.UserRef, limit int) ([]secret.WrappedKey, error) {
 	return collect(ctx, k.store.keys, func(scan func(...any) error) (w secret.WrappedKey, err error) {
-		return w, scan(&w.Tenant, &w.User, &w.Wrapped)
+		err = scan(&w.Tenant, &w.User, &w.Wrapped)
+		return w, err
 	}, `SELECT tenant_id, user_id, wrapped FROM `+k.table("user_keys")+`
 		WHERE (tenant_id > $1 OR (tenant_id = $1 AND user_id > $2)) AND destroyed_at IS NULL
 		ORDER BY tenant_id, user_id LIMIT $3`, after.Tenant, after.User, limit)

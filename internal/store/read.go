@@ -301,6 +301,7 @@ func (s *Store) SessionsByExternalID(ctx context.Context, tenant bankfeed.Tenant
 // outlives its users.
 func (s *Store) SandboxUser(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.UserID) (bool, error) {
 	return one(ctx, s.read, func(scan func(...any) error) (sandbox bool, err error) {
-		return sandbox, scan(&sandbox)
+		err = scan(&sandbox)
+		return sandbox, err
 	}, `SELECT sandbox FROM users WHERE tenant_id = $1 AND id = $2`, tenant, id)
 }

@@ -105,7 +105,8 @@ func (s *Store) Accesses(ctx context.Context, tenant bankfeed.TenantID, consent 
 func (s *Store) Due(ctx context.Context, now time.Time, skip, limit int) ([]bankfeed.SyncOrder, error) {
 	return collect(ctx, s.read, func(scan func(...any) error) (o bankfeed.SyncOrder, err error) {
 		o.Type, o.Initiator = bankfeed.SessionAll, bankfeed.ByBackground
-		return o, scan(&o.Tenant, &o.User, &o.Connection)
+		err = scan(&o.Tenant, &o.User, &o.Connection)
+		return o, err
 	}, `SELECT tenant_id, user_id, id FROM connections WHERE next_sync_at <= $1 ORDER BY next_sync_at LIMIT $2 OFFSET $3`, now.UnixMicro(), limit, skip)
 }
 

@@ -80,8 +80,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		err = s.openPostgres(ctx, c)
 	}
 	if err != nil {
-		s.Close()
-		return nil, err
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }

@@ -116,7 +116,8 @@ type candidate struct {
 }
 
 func scanCandidate(scan func(...any) error) (c candidate, err error) {
-	return c, scan(&c.tenant, &c.id, &c.group)
+	err = scan(&c.tenant, &c.id, &c.group)
+	return c, err
 }
 
 // ClaimWork implements lease.Store. Nodes claim work of a kind one after the
@@ -141,7 +142,8 @@ func (s *Store) ClaimWork(ctx context.Context, r lease.Request) (claims []lease.
 		}
 		claims, err = collect(ctx, tx, func(scan func(...any) error) (c lease.Claim, err error) {
 			c.Kind = r.Kind
-			return c, scan(&c.Tenant, &c.ID, &c.Number, &c.Group, &c.Attended)
+			err = scan(&c.Tenant, &c.ID, &c.Number, &c.Group, &c.Attended)
+			return c, err
 		}, `UPDATE work SET owner = $2, fence = fence + 1, lease_until = $3, ready_at = $4
 			WHERE kind = $1 AND (tenant_id, id) IN `+s.inRows("$5", 2)+`
 			RETURNING tenant_id, id, fence, grp, attended`, r.Kind, r.Owner, r.Until.UnixMicro(), int64(never), list(refs))
@@ -167,7 +169,10 @@ func (s *Store) chooseWork(ctx context.Context, tx *sql.Tx, r lease.Request) (ch
 		group string
 		n     int
 	}
-	counts, err := collect(ctx, tx, func(scan func(...any) error) (c count, err error) { return c, scan(&c.group, &c.n) },
+	counts, err := collect(ctx, tx, func(scan func(...any) error) (c count, err error) {
+		err = scan(&c.group, &c.n)
+		return c, err
+	},
 		`SELECT grp, count(*) FROM work WHERE kind = $1 AND owner IS NOT NULL AND lease_until >= $2 GROUP BY grp`, r.Kind, now)
 	if err != nil {
 		return nil, err
@@ -238,7 +243,8 @@ func (s *Store) updateClaims(ctx context.Context, owner string, claims []lease.C
 	err = s.tx(ctx, func(tx *sql.Tx) error {
 		held, err = collect(ctx, tx, func(scan func(...any) error) (c lease.Claim, err error) {
 			c.Kind = claims[0].Kind
-			return c, scan(&c.Tenant, &c.ID, &c.Number, &c.Group, &c.Attended)
+			err = scan(&c.Tenant, &c.ID, &c.Number, &c.Group, &c.Attended)
+			return c, err
 		}, `UPDATE work SET `+set+` WHERE kind = $1 AND owner = $2 AND (tenant_id, id, fence) IN `+s.inRows("$3", 3)+`
 			RETURNING tenant_id, id, fence, grp, attended`, claims[0].Kind, owner, list(refs), value)
 		return err
