@@ -82,6 +82,9 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}()
 	f.next.ServeHTTP(rec, r)
+	if waits && rec.status == 0 && f.ending.Err() != nil {
+		rec.WriteHeader(http.StatusNoContent) // nothing came until the node stopped: a poll goes on elsewhere
+	}
 }
 
 // done counts the request and writes its line. Neither has the query, which may

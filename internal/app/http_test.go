@@ -115,6 +115,10 @@ func TestWaitingRequestsEndWithTheNode(t *testing.T) {
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		require.Equal(t, want, w.Body.String())
 	}
+	h = newFront(t, io.Discard, ending, map[string]http.HandlerFunc{"/": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?wait=30", nil))
+	require.Equal(t, http.StatusNoContent, w.Code, "an empty 200 is no answer to a poll")
 }
 
 func TestRoutesHaveNoIDs(t *testing.T) {

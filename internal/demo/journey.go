@@ -34,6 +34,8 @@ type Journey struct {
 	print      *printer
 	client     *client
 	email      string
+	password   string
+	known      bool // the user exists
 	userID     string
 	connection string
 	events     chan oxlin.Event
@@ -42,6 +44,11 @@ type Journey struct {
 // NewJourney prints to out.
 func NewJourney(hubURL, bankURL, clientID, clientSecret string, out interface{ Write([]byte) (int, error) }) *Journey {
 	return &Journey{HubURL: hubURL, BankURL: bankURL, ClientID: clientID, ClientSecret: clientSecret, print: &printer{out: out}}
+}
+
+// UseUser lets a user travel who exists already.
+func (j *Journey) UseUser(email, password string) {
+	j.email, j.password, j.known = email, password, true
 }
 
 // Run travels. The error says what did not arrive.
@@ -82,17 +89,23 @@ func (j *Journey) register(ctx context.Context) error {
 	if err := j.client.login(ctx, map[string]string{"grant_type": "client_credentials", "client_id": j.ClientID, "client_secret": j.ClientSecret}); err != nil {
 		return err
 	}
-	j.email = fmt.Sprintf("anna-%d@example.org", time.Now().UnixMilli())
-	h, err := j.client.do(ctx, http.MethodPost, "/v2.1/users", map[string]string{"email": j.email, "password": userPassword}, http.StatusCreated, nil)
+	if !j.known {
+		j.email, j.password = fmt.Sprintf("anna-%d@example.org", time.Now().UnixMilli()), userPassword
+		_, err := j.client.do(ctx, http.MethodPost, "/v2.1/users", map[string]string{"email": j.email, "password": j.password}, http.StatusCreated, nil)
+		if err != nil {
+			return err
+		}
+	}
+	err := j.client.login(ctx, map[string]string{"grant_type": "password", "client_id": j.ClientID, "client_secret": j.ClientSecret,
+		"username": j.email, "password": j.password})
 	if err != nil {
 		return err
 	}
-	j.userID = strings.TrimPrefix(h.Get("Location"), "/users/")
-	err = j.client.login(ctx, map[string]string{"grant_type": "password", "client_id": j.ClientID, "client_secret": j.ClientSecret,
-		"username": j.email, "password": userPassword})
-	if err != nil {
+	var me oxlin.User
+	if _, err := j.client.do(ctx, http.MethodGet, "/v2.1/users/me", nil, http.StatusOK, &me); err != nil {
 		return err
 	}
+	j.userID = me.ID
 	j.print.say("client %s, user %s", j.ClientID, j.userID)
 	return nil
 }
