@@ -38,10 +38,15 @@ const (
 
 func (a *App) openParts(context.Context) error {
 	s, in := a.data.Store, a.data.Store.Installation()
-	kick := func() { a.kick(bankfeed.WorkSession) }
+	kick := func() {
+		for _, kind := range []bankfeed.WorkKind{bankfeed.WorkSession, bankfeed.WorkRemoval, bankfeed.WorkErasure} {
+			a.kick(kind)
+		}
+	}
 	a.cleaner = &eventlog.Cleaner{Store: s, Keep: a.cfg.Retention}
 	a.queues = pollqueue.New(s, a.hub, in.Epoch, a.now)
-	a.ingest = ingest.New(ingest.Config{Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log, Kick: kick})
+	a.ingest = ingest.New(ingest.Config{Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log,
+		Kick: func() { a.kick(bankfeed.WorkSession) }})
 	a.consent = consent.New(consent.Config{
 		Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log, Kick: kick,
 		PublicURL: a.publicURL, Address: access.Proxies(a.cfg.TrustedProxies).ClientIP,
@@ -53,7 +58,8 @@ func (a *App) openParts(context.Context) error {
 		a.claims(bankfeed.WorkErasure, erasuresAtOnce, nil, a.consent.RunErasure)
 		a.workers = append(a.workers,
 			named{"schedule", func(ctx context.Context) error { return a.ingest.RunSchedule(ctx, scheduleEvery) }},
-			a.sweep("consents", 10*time.Minute, a.consent.Sweep))
+			a.sweep("consents", 10*time.Minute, a.consent.Sweep),
+			a.sweep("accesses", time.Hour, a.sweepAccesses))
 	}
 	if a.cfg.Does(config.RoleDeliver) {
 		a.workers = append(a.workers,
@@ -62,6 +68,20 @@ func (a *App) openParts(context.Context) error {
 			a.sweep("retention", time.Hour, a.cleaner.Trim))
 	}
 	return nil
+}
+
+// accessesKept is far more than the rolling day within which banks count.
+const accessesKept = 72 * time.Hour
+
+func (a *App) sweepAccesses(ctx context.Context, now time.Time) (total int, err error) {
+	const chunk = 1000
+	for {
+		n, err := a.data.Store.SweepAccesses(ctx, now.Add(-accessesKept), chunk)
+		total += n
+		if err != nil || n < chunk {
+			return total, err
+		}
+	}
 }
 
 func (a *App) sweep(name string, every time.Duration, do func(context.Context, time.Time) (int, error)) worker {
