@@ -10,11 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/demo"
 )
-
-func secret(s string) bankfeed.Secret { return bankfeed.Secret(s) }
 
 // The demo shows everything that it promises, wherever the environment points.
 func TestDemoOnce(t *testing.T) {

@@ -3,13 +3,13 @@ package test
 import (
 	"bytes"
 	"context"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	hubwords "github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/app"
 	"github.com/bankfeed/bankfeed/internal/config"
 	"github.com/bankfeed/bankfeed/internal/services/servicetest"
@@ -51,7 +51,7 @@ func sqliteSettings(t *testing.T) config.Settings {
 
 func postgresSettings(t *testing.T) config.Settings {
 	s := sqliteSettings(t)
-	s.DatabaseURL, s.MasterKey, s.Migrate, s.DatabaseConns = secret(servicetest.PostgresURL(t)), masterKey, "true", "16"
+	s.DatabaseURL, s.MasterKey, s.Migrate, s.DatabaseConns = hubwords.Secret(servicetest.PostgresURL(t)), masterKey, "true", "16"
 	return s
 }
 
@@ -68,7 +68,7 @@ func start(t *testing.T, s config.Settings) *hub {
 	c, err := s.Check(nil)
 	require.NoError(t, err)
 	h := &hub{log: &output{}}
-	h.App, err = app.New(t.Context(), c, telemetry.NewLogger(io.MultiWriter(h.log), "json", slog.LevelInfo))
+	h.App, err = app.New(t.Context(), c, telemetry.NewLogger(h.log, "json", slog.LevelInfo))
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
