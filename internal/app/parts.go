@@ -98,6 +98,7 @@ func (a *App) mount(mux *http.ServeMux) (specs [][]byte, err error) {
 	own, err := native.New(native.Config{
 		Version: a.build, Installation: s.Installation(), Log: a.log, Access: a.access, Limiter: limit, Users: a.access, Eraser: a.consent,
 		Linker: a.consent, Remover: a.consent, Catalogue: a.consent, Syncer: a.ingest, Reader: s, Events: a.eventLog,
+		Worlds: s,
 	})
 	if err != nil {
 		return nil, err
