@@ -123,7 +123,7 @@ func (e *examination) database(ctx context.Context, fresh bool) {
 		e.add(Fail, subject, "%v", err)
 		return
 	}
-	defer s.Close()
+	defer func() { _ = s.Close() }() // nothing was written
 	version, err := s.ServerVersion(ctx)
 	if err != nil {
 		e.add(Fail, subject, "%v", err)

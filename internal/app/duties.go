@@ -24,7 +24,7 @@ func (s sweep) Name() string { return s.name }
 // Run does it until ctx ends. An error is logged and tried again the next time:
 // the duty may wait, and its failing must not restart anything.
 func (s sweep) Run(ctx context.Context) error {
-	wait := rand.N(min(s.every, time.Minute)) // nodes that start together drift apart
+	wait := spread(min(s.every, time.Minute)) // nodes that start together drift apart
 	for {
 		select {
 		case <-ctx.Done():
@@ -34,12 +34,17 @@ func (s sweep) Run(ctx context.Context) error {
 		n, err := s.do(ctx, s.now())
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // it was stopped
 		case err != nil:
 			s.log.WarnContext(ctx, "sweep failed", "sweep", s.name, "error", err)
 		case n > 0:
 			s.log.DebugContext(ctx, "swept", "sweep", s.name, "count", n)
 		}
-		wait = s.every - s.every/10 + rand.N(s.every/5+1)
+		wait = s.every - s.every/10 + spread(s.every/5)
 	}
+}
+
+// spread is some time up to d.
+func spread(d time.Duration) time.Duration {
+	return rand.N(d + 1) //nolint:gosec // chance, not secrecy
 }

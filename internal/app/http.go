@@ -1,10 +1,10 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -70,7 +70,8 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.metrics.Started()
 	defer func() {
 		p := recover()
-		if p != nil && p != http.ErrAbortHandler {
+		err, _ := p.(error)
+		if p != nil && !errors.Is(err, http.ErrAbortHandler) {
 			f.log.ErrorContext(ctx, "request panicked", "route", route, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
 			if rec.status == 0 {
 				problem(rec, http.StatusInternalServerError, "internal", "an error on our side; X-Request-ID names it")
@@ -214,13 +215,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// problem writes an error of no dialect (RFC 9457).
+// problem writes an error of no dialect (RFC 9457). The words are ours: plain
+// ASCII, which %q writes as JSON does.
 func problem(w http.ResponseWriter, status int, code, detail string) {
-	var b bytes.Buffer
-	_ = json.NewEncoder(&b).Encode(map[string]any{"status": status, "title": http.StatusText(status), "code": code, "detail": detail})
+	b := fmt.Appendf(nil, "{\"status\":%d,\"title\":%q,\"code\":%q,\"detail\":%q}\n", status, http.StatusText(status), code, detail)
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
+	_, _ = w.Write(b)
 }
 
 // routes knows every path as a pattern, for metrics without ids.

@@ -18,7 +18,7 @@ import (
 	"github.com/bankfeed/bankfeed/internal/telemetry"
 )
 
-func newFront(t *testing.T, w io.Writer, ending context.Context, handlers map[string]http.HandlerFunc) *front {
+func newFront(ending context.Context, t *testing.T, w io.Writer, handlers map[string]http.HandlerFunc) *front {
 	t.Helper()
 	mux := http.NewServeMux()
 	for p, h := range handlers {
@@ -31,7 +31,7 @@ func newFront(t *testing.T, w io.Writer, ending context.Context, handlers map[st
 
 func TestAccessLog(t *testing.T) {
 	var log lines
-	h := newFront(t, &log, t.Context(), map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("abc")) }})
+	h := newFront(t.Context(), t, &log, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("abc")) }})
 	for path, want := range map[string]string{
 		"/link/tok_secret?state=hunter2":    "/link/***",
 		"/link/tok_secret/answer":           "/link/***/answer",
@@ -68,7 +68,7 @@ func TestRequestIDs(t *testing.T) {
 
 func TestPanicIsAnswered(t *testing.T) {
 	var log lines
-	h := newFront(t, &log, t.Context(), map[string]http.HandlerFunc{
+	h := newFront(t.Context(), t, &log, map[string]http.HandlerFunc{
 		"/early": func(http.ResponseWriter, *http.Request) { panic("hunter2") },
 		"/late":  func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("half")); panic("boom") },
 	})
@@ -84,7 +84,7 @@ func TestPanicIsAnswered(t *testing.T) {
 }
 
 func TestBodiesAreBounded(t *testing.T) {
-	h := newFront(t, io.Discard, t.Context(), map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+	h := newFront(t.Context(), t, io.Discard, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
 		n, err := io.Copy(io.Discard, r.Body)
 		_, _ = fmt.Fprintln(w, n, err)
 	}})
@@ -104,7 +104,7 @@ func TestBodiesAreBounded(t *testing.T) {
 func TestWaitingRequestsEndWithTheNode(t *testing.T) {
 	ending, end := context.WithCancel(context.Background())
 	end()
-	h := newFront(t, io.Discard, ending, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+	h := newFront(ending, t, io.Discard, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("wait") != "" {
 			<-r.Context().Done()
 		}
@@ -115,14 +115,14 @@ func TestWaitingRequestsEndWithTheNode(t *testing.T) {
 		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 		require.Equal(t, want, w.Body.String())
 	}
-	h = newFront(t, io.Discard, ending, map[string]http.HandlerFunc{"/": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
+	h = newFront(ending, t, io.Discard, map[string]http.HandlerFunc{"/": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?wait=30", nil))
 	require.Equal(t, http.StatusNoContent, w.Code, "an empty 200 is no answer to a poll")
 }
 
 func TestRoutesHaveNoIDs(t *testing.T) {
-	f := newFront(t, io.Discard, t.Context(), map[string]http.HandlerFunc{"/v1/": http.NotFound, "POST /token": http.NotFound,
+	f := newFront(t.Context(), t, io.Discard, map[string]http.HandlerFunc{"/v1/": http.NotFound, "POST /token": http.NotFound,
 		"/queues/{queue_id}": http.NotFound, "/": http.NotFound})
 	for path, want := range map[string]string{"/v1/accounts/17": "/v1/accounts/{id}", "/v1/made-up": "/v1/", "/queues/abc": "/queues/{queue_id}", "/made-up": "other"} {
 		require.Equal(t, want, f.routes.of(httptest.NewRequest(http.MethodGet, path, nil)))

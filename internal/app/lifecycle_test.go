@@ -13,6 +13,12 @@ import (
 	"github.com/bankfeed/bankfeed/internal/telemetry"
 )
 
+// pass moves the fake clock on and lets everything that is due happen.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
 func TestSupervisorRestartsWithBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log lines
@@ -32,11 +38,9 @@ func TestSupervisorRestartsWithBackOff(t *testing.T) {
 			<-ctx.Done()
 			return nil
 		}})
-		time.Sleep(100 * time.Millisecond)
-		synctest.Wait()
+		pass(100 * time.Millisecond)
 		require.Equal(t, workerRestarting, s.snapshot()[0].State)
-		time.Sleep(10 * time.Second)
-		synctest.Wait()
+		pass(10 * time.Second)
 		require.Equal(t, WorkerState{Name: "shaky", State: workerRunning, Restarts: 3, Since: starts[3]}, s.snapshot()[0])
 		require.Contains(t, log.String(), "panic: boom")
 		cancel()
@@ -94,8 +98,7 @@ func TestSweep(t *testing.T) {
 				return 2, nil
 			}}.Run(ctx)
 		}()
-		time.Sleep(10 * time.Minute)
-		synctest.Wait()
+		pass(10 * time.Minute)
 		cancel()
 		require.NoError(t, <-done)
 		require.InDelta(t, 10, times, 2)

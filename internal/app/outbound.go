@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"time"
 
@@ -54,11 +55,11 @@ func newBankTransport(profiles []connector.Profile, allow []netip.Prefix, m *tel
 }
 
 func hostOf(rawURL string) string {
-	r, err := http.NewRequest(http.MethodGet, rawURL, nil)
+	u, err := url.Parse(rawURL)
 	if err != nil {
 		return ""
 	}
-	return r.URL.Host
+	return u.Host
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -87,7 +87,7 @@ func (c *client) follow(ctx context.Context, queue string, events chan<- oxlin.E
 		r.Header.Set("Authorization", "Bearer "+c.token)
 		batch, err := c.poll(r)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the journey is over, and the poll with it
 		}
 		if err != nil {
 			return fmt.Errorf("polling the queue: %w", err)
@@ -110,7 +110,8 @@ func (c *client) poll(r *http.Request) (batch []oxlin.Event, err error) {
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		return batch, json.NewDecoder(resp.Body).Decode(&batch)
+		err = json.NewDecoder(resp.Body).Decode(&batch)
+		return batch, err
 	case http.StatusNoContent:
 		return nil, nil
 	}

@@ -38,9 +38,9 @@ func (p *printer) title(format string, args ...any) {
 }
 
 // step begins a numbered part.
-func (p *printer) step(format string, args ...any) {
+func (p *printer) step(what string) {
 	p.steps++
-	p.title("%d. %s", p.steps, fmt.Sprintf(format, args...))
+	p.title("%d. %s", p.steps, what)
 }
 
 func (p *printer) say(format string, args ...any) { p.line("", "   "+format, args...) }

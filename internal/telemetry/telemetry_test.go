@@ -37,7 +37,8 @@ func TestLogger(t *testing.T) {
 func TestNames(t *testing.T) {
 	require.Regexp(t, `^[0-9]{8}\.[0-9]+$`, BuildID())
 	require.Regexp(t, `^[0-9a-f]{12}$`, NewNode())
-	require.NotEqual(t, NewNode(), NewNode())
+	one, other := NewNode(), NewNode()
+	require.NotEqual(t, one, other)
 }
 
 func TestMetrics(t *testing.T) {
