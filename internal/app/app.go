@@ -33,7 +33,7 @@ type App struct {
 	build   string
 	metrics *telemetry.Metrics
 
-	listener  net.Listener // nil without the role api
+	listener  net.Listener
 	server    *http.Server
 	publicURL string
 	sandbox   *SandboxServer // nil unless it runs in this process
@@ -83,10 +83,10 @@ func New(ctx context.Context, c config.Config, log *slog.Logger) (_ *App, err er
 }
 
 func (a *App) openData(ctx context.Context) error {
-	if err := makeDataDir(a.cfg.DataDir); err != nil {
-		return err
-	}
 	if a.cfg.SQLite() {
+		if err := makeDataDir(a.cfg.DataDir); err != nil {
+			return err
+		}
 		// One process on one SQLite: what wakes readers and workers does not
 		// reach beyond it.
 		unlock, err := lockDataDir(a.cfg.DataDir)
@@ -109,9 +109,6 @@ func (a *App) openData(ctx context.Context) error {
 // openListener comes early: the default public URL depends on it.
 func (a *App) openListener(ctx context.Context) error {
 	a.publicURL = a.cfg.PublicURL
-	if !a.cfg.Does(config.RoleAPI) {
-		return nil
-	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", a.cfg.Listen)
 	if err != nil {
@@ -247,14 +244,12 @@ func (a *App) Run(ctx context.Context) error {
 		a.supervisor.start(running, w)
 	}
 	failed := make(chan error, 1)
-	if a.listener != nil {
-		a.started.push("HTTP server", a.stopServer)
-		go func() {
-			if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serving HTTP: %w", err)
-			}
-		}()
-	}
+	a.started.push("HTTP server", a.stopServer)
+	go func() {
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("serving HTTP: %w", err)
+		}
+	}()
 	a.log.InfoContext(ctx, "serving", "url", a.URL(), "build", a.build, "engine", a.data.Store.Engine(), "roles", a.cfg.Roles, "sandbox", a.SandboxURL())
 	var err error
 	select {
@@ -297,14 +292,8 @@ func (a *App) Stop(ctx context.Context) error {
 // URL is where the outside reaches this hub.
 func (a *App) URL() string { return a.publicURL }
 
-// Addr is the address that the HTTP server listens on; empty without the role
-// api.
-func (a *App) Addr() string {
-	if a.listener == nil {
-		return ""
-	}
-	return reachable(a.listener.Addr())
-}
+// Addr is the address that the HTTP server listens on.
+func (a *App) Addr() string { return reachable(a.listener.Addr()) }
 
 // SandboxURL is where the simulated bank is; empty if there is none.
 func (a *App) SandboxURL() string {
@@ -320,20 +309,21 @@ func (a *App) Access() *access.Service { return a.access }
 // Node names this process in events and work.
 func (a *App) Node() string { return a.node }
 
-func (a *App) openServer(context.Context) error {
-	if a.listener == nil {
-		return nil
-	}
+// openServer mounts what the node's roles ask for. Health and metrics are of
+// every node.
+func (a *App) openServer(context.Context) (err error) {
 	mux := http.NewServeMux()
-	specs, err := a.mount(mux)
-	if err != nil {
-		return err
-	}
 	a.mountHealth(mux)
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		problem(w, http.StatusNotFound, "not_found", "no such path; /docs shows what there is")
-	})
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
+	missing := "this node does not have the role api"
+	var specs [][]byte
+	if a.cfg.Does(config.RoleAPI) {
+		if specs, err = a.mount(mux); err != nil {
+			return err
+		}
+		mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/docs", http.StatusFound) })
+		missing = "no such path; /docs shows what there is"
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { problem(w, http.StatusNotFound, "not_found", missing) })
 	known, err := newRoutes(mux, specs...)
 	if err != nil {
 		return err

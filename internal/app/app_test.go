@@ -103,10 +103,10 @@ func get(t *testing.T, url string) (int, string, http.Header) {
 
 func TestStartAndStop(t *testing.T) {
 	for name, args := range map[string][]string{
-		"sqlite":       nil,
-		"with a bank":  {"--sandbox"},
-		"without HTTP": {"--roles=sync"},
-		"postgres":     {"--migrate"},
+		"sqlite":      nil,
+		"with a bank": {"--sandbox"},
+		"without API": {"--roles=sync"},
+		"postgres":    {"--migrate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "postgres" {
@@ -114,20 +114,23 @@ func TestStartAndStop(t *testing.T) {
 			}
 			var log lines
 			a, stop := start(t, settings(t, args...), &log)
-			if a.Addr() != "" {
-				status, body, header := get(t, a.URL()+"/readyz")
-				require.Equal(t, 200, status, body)
-				require.Contains(t, body, `"status": "ready"`)
-				require.Contains(t, body, `"event hub"`)
-				require.NotEmpty(t, header.Get("X-Request-ID"))
-				status, _, _ = get(t, a.URL()+"/healthz")
+			status, body, header := get(t, a.URL()+"/readyz")
+			require.Equal(t, 200, status, body)
+			require.Contains(t, body, `"status": "ready"`)
+			require.Contains(t, body, `"event hub"`)
+			require.NotEmpty(t, header.Get("X-Request-ID"))
+			status, _, _ = get(t, a.URL()+"/healthz")
+			require.Equal(t, 200, status)
+			_, body, _ = get(t, a.URL()+"/metrics")
+			require.Contains(t, body, "bankfeed_sessions_open 0\n")
+			require.Contains(t, body, `bankfeed_http_requests_total{method="GET",route="/readyz",status="200"} 1`)
+			switch status, body, _ = get(t, a.URL()+"/docs"); name {
+			case "without API":
+				require.Equal(t, 404, status)
+				require.Contains(t, body, "does not have the role api")
+			case "with a bank":
 				require.Equal(t, 200, status)
-				_, body, _ = get(t, a.URL()+"/metrics")
-				require.Contains(t, body, "bankfeed_sessions_open 0\n")
-				require.Contains(t, body, `bankfeed_http_requests_total{method="GET",route="/readyz",status="200"} 1`)
-			}
-			if name == "with a bank" {
-				status, body, _ := get(t, a.SandboxURL()+"/sandbox/clock")
+				status, body, _ = get(t, a.SandboxURL()+"/sandbox/clock")
 				require.Equal(t, 200, status, body)
 			}
 			require.NoError(t, stop())

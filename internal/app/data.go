@@ -73,8 +73,10 @@ func migrateLocked(ctx context.Context, s *store.Store, c config.Storage) (appli
 }
 
 func openStore(ctx context.Context, c config.Storage) (*store.Store, error) {
-	if err := makeDataDir(c.DataDir); err != nil {
-		return nil, err
+	if c.SQLite() {
+		if err := makeDataDir(c.DataDir); err != nil {
+			return nil, err
+		}
 	}
 	return store.Open(ctx, store.Config{URL: string(c.DatabaseURL), Path: c.Path(dataFile), KeysPath: c.Path(keysFile), MaxConns: c.DatabaseConns})
 }

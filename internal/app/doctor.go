@@ -202,9 +202,6 @@ func loadExisting(c config.Storage) (*secret.Master, error) {
 
 func (e *examination) address(ctx context.Context) {
 	const subject = "listen address"
-	if !e.Does(config.RoleAPI) {
-		return
-	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", e.Listen)
 	if err == nil {
