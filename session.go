@@ -104,6 +104,7 @@ type Progress struct {
 	Mode     Mode      `json:"mode,omitempty"`
 	Step     Step      `json:"step,omitempty"`
 	From     Date      `json:"from,omitempty"`     // first booking day of the listing
+	Began    Date      `json:"began,omitempty"`    // the day on which the first page was read
 	Cursor   string    `json:"cursor,omitempty"`   // where the next page starts; empty for the first
 	First    []byte    `json:"first,omitempty"`    // digest of the first page's ids, to notice a list that moved
 	FirstAt  string    `json:"first_at,omitempty"` // cursor of the first page within this listing, if the bank gave one

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"slices"
@@ -29,6 +28,7 @@ func (c *channelRun) listing(ctx context.Context, p *bankfeed.Progress, ref conn
 	if err := c.enterTransactions(ctx); err != nil {
 		return nil, err
 	}
+	var before *identity.Listing // what the reading before found out
 	for range maxReadings {
 		l, refused, err := c.openListing(ctx, p, ref)
 		if err != nil {
@@ -37,6 +37,8 @@ func (c *channelRun) listing(ctx context.Context, p *bankfeed.Progress, ref conn
 		if refused != nil {
 			return nil, c.accountFailed(ctx, p, refused, nil)
 		}
+		l.ids.Confirm(before)
+		before = l.ids
 		again, end, err := l.read(ctx)
 		if !again {
 			return end, err
@@ -95,7 +97,7 @@ func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref 
 		p.Carried = false
 	}
 	if p.Cursor == "" {
-		p.Pages, p.First, p.FirstAt, p.Unsettled = 0, nil, "", 0
+		p.Pages, p.First, p.FirstAt, p.Unsettled, p.Began = 0, nil, "", 0, bankfeed.DateOf(c.now())
 	}
 	known, err := c.Store.Known(ctx, c.fence.Tenant, st.User.ID, a.ID, p.From.AddDays(-identity.Margin))
 	if err != nil {
@@ -197,8 +199,12 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 	stable := true // a list of one page is a view of one moment
 	if l.p.Pages > 1 {
 		var moved bool
-		if stable, moved, end, err = l.verify(ctx); end != nil || err != nil {
+		var trust *bankfeed.IDTrust
+		if stable, moved, trust, end, err = l.verify(ctx); end != nil || err != nil {
 			return false, end, err
+		}
+		if trust != nil {
+			return true, nil, l.withdraw(ctx, trust, nil)
 		}
 		if moved && l.p.Restarts < maxRestarts {
 			return true, nil, l.restart(ctx)
@@ -256,24 +262,24 @@ func (l *listing) withdraw(ctx context.Context, trust *bankfeed.IDTrust, calls [
 // verify reads the first page again and compares. Where the bank gives no link
 // to it this takes another access; without one the question stays open, and so
 // does the window.
-func (l *listing) verify(ctx context.Context) (stable, moved bool, end *channelEnd, err error) {
+func (l *listing) verify(ctx context.Context) (stable, moved bool, trust *bankfeed.IDTrust, end *channelEnd, err error) {
 	if l.p.FirstAt == "" {
 		_, refused, err := l.quota.spend(ctx, l.run, l.p.Account, bankfeed.AccessTransactions)
 		if refused != nil || err != nil {
-			return false, false, nil, err
+			return false, false, nil, nil, err
 		}
 	}
 	got := <-l.fetch(ctx, l.p.FirstAt)
 	if got.err != nil {
 		end, err := l.accountRefused(ctx, l.p, got.err, got.calls, nil)
-		return false, false, end, err
+		return false, false, nil, end, err
 	}
 	err = l.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
 		ch.Events = l.channelRun.calls(st, got.calls)
 		return nil
 	})
-	same := bytes.Equal(l.ids.PageDigest(got.Transactions), l.p.First)
-	return same, !same, nil, err
+	moved, trust = l.ids.Moved(l.p.First, got.Transactions)
+	return !moved, moved, trust, nil, err
 }
 
 // restart begins the listing again.
@@ -447,7 +453,7 @@ func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *cha
 				}
 				a.Access[i].Resume = nil
 				if complete {
-					a.Access[i].DeltaFrom = bankfeed.DateOf(now)
+					a.Access[i].DeltaFrom = l.p.Began
 				}
 			}
 			c.Accounts, c.Progress = []bankfeed.Account{a}, []bankfeed.Progress{*l.p}

@@ -25,7 +25,7 @@ func (c *channelRun) plan(st *bankfeed.ConnectionState) []bankfeed.Progress {
 		p := bankfeed.Progress{Account: a.ID, Mode: c.mode, Step: bankfeed.StepBalances}
 		for _, x := range a.Access {
 			if x.Mode == c.mode && x.Resume != nil && x.Consent == c.consent {
-				p.From, p.Cursor, p.First, p.FirstAt, p.Pages, p.Carried = x.Resume.From, x.Resume.Cursor, x.Resume.First, x.Resume.FirstAt, x.Resume.Pages, true
+				p.From, p.Began, p.Cursor, p.First, p.FirstAt, p.Pages, p.Carried = x.Resume.From, x.Resume.Began, x.Resume.Cursor, x.Resume.First, x.Resume.FirstAt, x.Resume.Pages, true
 			}
 		}
 		plan = append(plan, p)
