@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/secret"
@@ -289,10 +288,6 @@ func (s *Store) putProgress(ctx context.Context, tx *sql.Tx, c *bankfeed.Change,
 	return nil
 }
 
-// ledgerKept is how long an access stays in the ledger: longer than the day that
-// any quota looks back.
-const ledgerKept = 48 * time.Hour
-
 func (s *Store) putAccesses(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) error {
 	for _, a := range c.Refunds {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM accesses WHERE tenant_id = $1 AND consent_id = $2 AND account_id = $3 AND kind = $4 AND at = $5`,
@@ -301,10 +296,6 @@ func (s *Store) putAccesses(ctx context.Context, tx *sql.Tx, c *bankfeed.Change)
 		}
 	}
 	for _, a := range c.Accesses {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM accesses WHERE tenant_id = $1 AND consent_id = $2 AND at < $3`,
-			c.Tenant, a.Consent, a.At.Add(-ledgerKept).UnixMicro()); err != nil {
-			return err
-		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO accesses (tenant_id, consent_id, account_id, kind, at) VALUES ($1, $2, $3, $4, $5)`,
 			c.Tenant, a.Consent, a.Account, a.Kind, a.At.UnixMicro()); err != nil {
 			return err
