@@ -2,7 +2,6 @@ package consent
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -234,11 +233,14 @@ func busy(r bankfeed.FailureReason) bool {
 func (a *attempt) conclude(ctx context.Context, k bankfeed.Consent, out said, asked *bankfeed.Challenge) (v verdict, st bankfeed.ConnectionState, err error) {
 	ctx = context.WithoutCancel(ctx)
 	var late error
+	var orphan bool
 	st, err = a.s.commit(ctx, a.tenant, a.session, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-		v, late = verdict{}, nil
+		v, late, orphan = verdict{}, nil, false
 		s := &settling{attempt: a, st: st, c: c, now: a.s.now(), asked: asked}
 		if s.run, s.ch, late = waiting(st, a.mode, s.now); late != nil {
 			s.calls(out.calls) // they were made, and that is all
+			stored := st.Consent(k.ID)
+			orphan = stored == nil || stored.Status == bankfeed.ConsentRejected
 			return nil
 		}
 		var link *bankfeed.Link
@@ -266,24 +268,28 @@ func (a *attempt) conclude(ctx context.Context, k bankfeed.Consent, out said, as
 		}
 		return nil
 	})
-	if err == nil && late != nil {
+	if err == nil {
 		err = late
 	}
-	if err != nil && !errors.Is(err, errUsedState) && out.info != nil && out.info.State == connector.ConsentValid {
+	if orphan && out.info != nil && out.info.State == connector.ConsentValid {
 		a.disown(ctx, st, out)
 	}
 	return v, st, err
 }
 
-// disown ends a consent at the bank that came too late for the hub. It is an
-// attempt: nobody knows of the consent but the bank, where it ends by itself.
-func (a *attempt) disown(ctx context.Context, st bankfeed.ConnectionState, out said) {
-	if st.Connection.ID == 0 {
-		return
-	}
-	_ = a.ask(ctx, st, out.step.Grant, func(d *dialogue) {
+// disown ends a consent at the bank that came too late for the hub. It is tried
+// once: where it fails, the consent ends by itself, used by nobody.
+func (a *attempt) disown(ctx context.Context, st bankfeed.ConnectionState, late said) {
+	out := a.ask(ctx, st, late.step.Grant, func(d *dialogue) {
 		if err := d.bank.DeleteConsent(d.ctx, d.access); err != nil {
 			d.err = connector.AsError(err)
 		}
 	})
+	_, err := a.s.commit(ctx, a.tenant, a.session, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		c.Events = callDrafts(a.scribe, st, a.mode, out.calls)
+		return nil
+	})
+	if err != nil {
+		a.s.Logger.ErrorContext(ctx, "writing down the end of a consent failed", "session", a.session, "error", err)
+	}
 }

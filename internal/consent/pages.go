@@ -198,7 +198,8 @@ func (s *Service) cookie(w http.ResponseWriter, r *http.Request) string {
 	if err != nil {
 		public = &url.URL{}
 	}
-	http.SetCookie(w, &http.Cookie{Name: formCookie, Value: value, Path: strings.TrimRight(public.Path, "/") + "/link/", HttpOnly: true,
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure where the hub is reached by https
+		Name: formCookie, Value: value, Path: strings.TrimRight(public.Path, "/") + "/link/", HttpOnly: true,
 		Secure: public.Scheme == "https", SameSite: http.SameSiteLaxMode})
 	return value
 }

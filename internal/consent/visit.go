@@ -50,7 +50,10 @@ func (s *Service) enter(ctx context.Context, token string, psu *bankfeed.PSU) (*
 	if v.tenant, v.link, err = s.Store.LinkByToken(ctx, hashOf(token)); err != nil {
 		return nil, err
 	}
-	return v, v.load(ctx)
+	if err = v.load(ctx); err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
 // open answers the start page: it goes on where the link stands. For a REDIRECT
@@ -273,7 +276,7 @@ func (s *Service) back(ctx context.Context, state string, refused bool, waits in
 		return page{}, err
 	}
 	if _, _, err := waiting(&v.st, v.link.Mode, s.now()); err != nil {
-		return v.over(), nil
+		return v.over(), nil //nolint:nilerr // the page is the answer to it
 	}
 	k := v.st.Consent(v.link.Consent)
 	if k == nil {

@@ -88,7 +88,7 @@ func newWorld(t *testing.T, s *store.Store, other ...connector.Connector) *world
 		Provider: bankfeed.Provider{ID: "200", Name: "WBX <Test> Bank", BIC: sandbox.BIC, Sandbox: true, Channels: []bankfeed.ChannelDefinition{
 			{Mode: bankfeed.Redirect}, {Mode: bankfeed.Embedded, Credentials: []bankfeed.CredentialField{{Key: "login", Label: "Customer number"},
 				{Key: "password", Label: "PIN", Secret: true}}}}},
-		Standard: "test", PageSize: 500,
+		Standard: "test", PageSize: 500, HistoryDays: 20,
 		Endpoints: []connector.Endpoint{{Mode: bankfeed.Redirect, BusinessContext: bankfeed.Individual, BaseURL: w.bankURL + sandbox.RedirectBase},
 			{Mode: bankfeed.Embedded, BusinessContext: bankfeed.Individual, BaseURL: w.bankURL + sandbox.EmbeddedBase}},
 		Rules: []connector.ErrorRule{{Code: "PSU_CREDENTIALS_INVALID", Contains: "password has expired", Reason: bankfeed.FailPassword}},
@@ -305,7 +305,7 @@ func credentials(login string) bankfeed.LinkChannel {
 // event makes something happen at the bank.
 func (w *world) event(json string) {
 	w.t.Helper()
-	res, err := http.Post(w.bankURL+"/sandbox/events", "application/json", strings.NewReader(json)) //nolint:noctx // a test
+	res, err := http.Post(w.bankURL+"/sandbox/events", "application/json", strings.NewReader(json))
 	require.NoError(w.t, err)
 	defer res.Body.Close()
 	require.Less(w.t, res.StatusCode, 300)

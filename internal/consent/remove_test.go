@@ -1,0 +1,368 @@
+package consent_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/consent"
+	"github.com/bankfeed/bankfeed/internal/store"
+	"github.com/bankfeed/bankfeed/internal/store/storetest"
+)
+
+func (w *world) connections() []bankfeed.Connection {
+	w.t.Helper()
+	list, err := w.store.Connections(w.t.Context(), w.tenant, w.user.ID)
+	require.NoError(w.t, err)
+	return list
+}
+
+func (w *world) transactions() int {
+	w.t.Helper()
+	list, err := w.store.Transactions(w.t.Context(), w.tenant, w.user.ID, bankfeed.TransactionFilter{Limit: 10_000})
+	require.NoError(w.t, err)
+	return len(list)
+}
+
+// honoured asks the bank what it makes of a grant.
+func (w *world) honoured(m bankfeed.Mode, g bankfeed.Grant) connector.ConsentState {
+	w.t.Helper()
+	profile, bank, err := w.consent.Banks.Lookup("200")
+	require.NoError(w.t, err)
+	info, err := bank.ConsentStatus(w.t.Context(), connector.Access{Profile: profile, Mode: m, BusinessContext: bankfeed.Individual, Grant: g,
+		Record: func(bankfeed.BankCall) {}})
+	require.NoError(w.t, err)
+	return info.State
+}
+
+func TestAConnectionIsRemoved(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		ctx := t.Context()
+		id := w.linked("fine")
+		st := w.state(id)
+		grant := st.Consents[0].Grant
+		require.NotZero(t, w.transactions())
+
+		require.NoError(t, w.consent.DeleteConnection(ctx, w.tenant, w.user.ID, id))
+		require.NoError(t, w.consent.DeleteConnection(ctx, w.tenant, w.user.ID, id), "once more")
+		require.Empty(t, w.told())
+		st = w.state(id)
+		require.Equal(t, bankfeed.ConnectionClosed, st.Connection.Status)
+		require.Zero(t, st.Connection.NextSyncAt)
+		_, _, err := w.engine.Synchronize(ctx, bankfeed.SyncOrder{Tenant: w.tenant, User: w.user.ID, Connection: id})
+		require.Equal(t, bankfeed.Conflict, bankfeed.ErrorKindOf(err))
+		in := w.linking(redirect)
+		in.Renew = id
+		_, err = w.consent.Link(ctx, in)
+		require.Equal(t, bankfeed.Conflict, bankfeed.ErrorKindOf(err))
+
+		w.work()
+		require.Empty(t, w.connections())
+		require.Zero(t, w.transactions())
+		require.Equal(t, connector.ConsentTerminated, w.honoured(bankfeed.Redirect, grant))
+		var deleted *bankfeed.Consent
+		var types []string
+		for _, e := range w.events() {
+			if e.Type.Topic() == bankfeed.TopicConnections {
+				types = append(types, string(e.Type))
+			}
+			if e.Type == bankfeed.EventConsentDeleted {
+				deleted = e.Snapshot.Consent
+			}
+		}
+		require.Equal(t, []string{"consent.deleted", "connection.deleted"}, types)
+		require.Equal(t, bankfeed.ConsentConfirmed, deleted.Status, "its last state")
+		require.Len(t, deleted.Accounts, 2)
+		require.ErrorIs(t, w.consent.DeleteConnection(ctx, w.tenant, w.user.ID, id), bankfeed.ErrNotFound)
+		require.ErrorIs(t, w.consent.DeleteConnection(ctx, w.tenant, w.user.ID+1, id), bankfeed.ErrNotFound)
+	})
+}
+
+func TestAConnectionIsRemovedWhileItIsLinked(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		l := w.link(w.linking(redirect))
+		bank := w.sent(w.get(l.Steps[0].RedirectURL))
+		w.events()
+		require.NoError(t, w.consent.DeleteConnection(t.Context(), w.tenant, w.user.ID, l.Connection.ID))
+		require.Equal(t, []string{"sync.failed"}, w.told(), "whoever waits for the end of the session sees one")
+		back := w.atBank(bank, "fine")
+		require.Equal(t, 410, w.get(back).StatusCode)
+		w.work()
+		require.Equal(t, []string{"connection.deleted"}, w.told(), "nobody was ever told of the consent")
+		require.Equal(t, 404, w.get(l.Steps[0].RedirectURL).StatusCode)
+	})
+}
+
+// A bank that does not answer is waited for, but not for ever; the data does
+// not wait.
+func TestRemovalFromABankThatIsDown(t *testing.T) {
+	for name, back := range map[string]bool{"it comes back": true, "it is gone for good": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, storetest.SQLite(t))
+			id := w.linked("fine")
+			grant := w.state(id).Consents[0].Grant
+			w.event(`{"event":"bank_down"}`)
+			require.NoError(t, w.consent.DeleteConnection(t.Context(), w.tenant, w.user.ID, id))
+			w.work()
+			require.Zero(t, w.transactions())
+			require.Len(t, w.connections(), 1)
+			if back {
+				w.event(`{"event":"bank_up"}`)
+			}
+			tries := 0
+			for ; len(w.connections()) > 0; tries++ {
+				require.Less(t, tries, 20)
+				w.advance(15 * time.Minute)
+				w.work()
+			}
+			if back {
+				require.Equal(t, 1, tries)
+				require.Equal(t, connector.ConsentTerminated, w.honoured(bankfeed.Redirect, grant))
+				return
+			}
+			require.GreaterOrEqual(t, tries, 4)
+		})
+	}
+}
+
+// both links both channels of one connection.
+func (w *world) both() bankfeed.ConnectionID {
+	w.t.Helper()
+	in := w.linking(redirect, credentials("fine"))
+	in.PSU = psu
+	l := w.link(in)
+	require.NoError(w.t, w.code(l, "123456"))
+	w.confirm(l, "fine")
+	w.work()
+	require.Equal(w.t, bankfeed.ConnectionSuccess, w.state(l.Connection.ID).Connection.Status)
+	w.events()
+	return l.Connection.ID
+}
+
+func TestAConsentIsRemoved(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		ctx := t.Context()
+		id := w.both()
+		st := w.state(id)
+		require.Len(t, st.Accounts, 4)
+		k := st.Confirmed(bankfeed.Embedded)
+		all := w.transactions()
+
+		require.NoError(t, w.consent.DeleteConsent(ctx, w.tenant, w.user.ID, k.ID))
+		require.NoError(t, w.consent.DeleteConsent(ctx, w.tenant, w.user.ID, k.ID), "once more")
+		require.Equal(t, bankfeed.ChannelEmpty, w.channel(id, bankfeed.Embedded).Status)
+		w.work()
+		st = w.state(id)
+		require.Equal(t, bankfeed.ConnectionSuccess, st.Connection.Status)
+		require.Nil(t, st.Consent(k.ID))
+		require.Len(t, st.Accounts, 2, "what the other channel reaches stays")
+		for _, a := range st.Accounts {
+			require.Equal(t, bankfeed.Redirect, a.Source)
+			require.Len(t, a.Access, 1)
+		}
+		require.Less(t, w.transactions(), all)
+		require.NotZero(t, w.transactions())
+		require.Equal(t, connector.ConsentTerminated, w.honoured(bankfeed.Embedded, k.Grant))
+		var removed int
+		for _, e := range w.events() {
+			switch e.Type {
+			case bankfeed.EventAccountRemoved:
+				removed++
+			case bankfeed.EventConsentDeleted:
+				require.Equal(t, bankfeed.ConsentConfirmed, e.Snapshot.Consent.Status)
+				require.Equal(t, bankfeed.ConsentReceived, e.Snapshot.Consent.Previous)
+				require.Equal(t, 2, removed, "last")
+			case bankfeed.EventConnectionDeleted:
+				require.Fail(t, "the connection stays")
+			default:
+			}
+		}
+		require.Equal(t, 2, removed)
+		require.ErrorIs(t, w.consent.DeleteConsent(ctx, w.tenant, w.user.ID, k.ID), bankfeed.ErrNotFound)
+
+		// The connection can be linked again.
+		in := w.linking(credentials("fine"))
+		in.Renew, in.PSU = id, psu
+		l := w.link(in)
+		require.NoError(t, w.code(l, "123456"))
+		w.work()
+		require.Len(t, w.state(id).Accounts, 4)
+	})
+}
+
+func TestAConsentIsRemovedWhileItIsUsed(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	id := w.linked("fine")
+	k := w.state(id).Consents[0]
+	n, _, err := w.engine.Synchronize(t.Context(), bankfeed.SyncOrder{Tenant: w.tenant, User: w.user.ID, Connection: id, PSU: psu})
+	require.NoError(t, err)
+	require.NoError(t, w.consent.DeleteConsent(t.Context(), w.tenant, w.user.ID, k.ID))
+	require.Equal(t, []string{"sync.started", "sync.failed"}, w.told())
+	require.Equal(t, bankfeed.SessionFailed, w.session(n.ID).Status)
+	w.work()
+	st := w.state(id)
+	require.Empty(t, st.Accounts)
+	require.Empty(t, st.Consents)
+	require.Equal(t, bankfeed.ConnectionNone, st.Connection.Status)
+	require.Zero(t, st.Connection.NextSyncAt)
+}
+
+// A renewal that removes what it replaced does not take the accounts along.
+func TestAReplacedConsentIsRemoved(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	id := w.linked("fine")
+	old := w.state(id).Consents[0]
+	in := w.linking(redirect)
+	in.Renew = id
+	w.confirm(w.link(in), "fine")
+	require.NoError(t, w.consent.DeleteConsent(t.Context(), w.tenant, w.user.ID, old.ID))
+	w.work()
+	w.advance(time.Minute)
+	w.work()
+	st := w.state(id)
+	require.Len(t, st.Accounts, 2)
+	require.Len(t, st.Consents, 1)
+	require.Equal(t, bankfeed.ConnectionSuccess, st.Connection.Status)
+}
+
+var errCrash = errors.New("the node dies here")
+
+// crashing fails one call of many, before or after it has happened.
+type crashing struct {
+	consent.Store
+	consent.Users
+	consent.Keys
+	consent.Log
+	at, calls int
+	after     bool
+}
+
+func (c *crashing) step(f func() error) error {
+	c.calls++
+	crash := c.calls == c.at
+	if crash && !c.after {
+		return errCrash
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	if crash {
+		return errCrash
+	}
+	return nil
+}
+
+func (c *crashing) Apply(ctx context.Context, ch *bankfeed.Change) (done bankfeed.Committed, err error) {
+	err = c.step(func() error { done, err = c.Store.Apply(ctx, ch); return err })
+	return done, err
+}
+
+func (c *crashing) RemoveTransactions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, accounts []bankfeed.AccountID, limit int) (more bool, err error) {
+	err = c.step(func() error {
+		more, err = c.Store.RemoveTransactions(ctx, tenant, user, accounts, min(limit, 2))
+		return err
+	})
+	return more, err
+}
+
+func (c *crashing) FinishErasure(ctx context.Context, f bankfeed.Fence, at time.Time) error {
+	return c.step(func() error { return c.Store.FinishErasure(ctx, f, at) })
+}
+
+func (c *crashing) MarkErased(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error {
+	return c.step(func() error { return c.Users.MarkErased(ctx, tenant, user) })
+}
+
+func (c *crashing) Destroy(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error {
+	return c.step(func() error { return c.Keys.Destroy(ctx, tenant, user) })
+}
+
+func (c *crashing) Redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (n int, err error) {
+	err = c.step(func() error { n, err = c.Log.Redact(ctx, tenant, user); return err })
+	return n, err
+}
+
+// crash puts a crash before, or after, the nth step from now on.
+func (w *world) crash(at int, after bool) *crashing {
+	c := &crashing{Store: w.consent.Store, Users: w.consent.Users, Keys: w.consent.Keys, Log: w.consent.Log, at: at, after: after}
+	w.consent.Store, w.consent.Users, w.consent.Keys, w.consent.Log = c, c, c, c
+	return c
+}
+
+// everyCrash runs a scenario with a crash at each of its steps, and reports the
+// events on the connections topic that came of it.
+func everyCrash(t *testing.T, start func(*world), kind bankfeed.WorkKind, run func(*world) func(context.Context, bankfeed.Fence) error, check func(*world)) {
+	steps := 0
+	for at := 1; ; at++ {
+		for _, after := range []bool{false, true} {
+			w := newWorld(t, storetest.SQLite(t), asksForCode())
+			start(w)
+			c := w.crash(at, after)
+			for range 10 {
+				fences := w.claim(kind)
+				if len(fences) == 0 {
+					break
+				}
+				err := run(w)(t.Context(), fences[0])
+				if err != nil && !errors.Is(err, errCrash) && !errors.Is(err, bankfeed.ErrFenced) {
+					require.NoError(t, err)
+				}
+				w.advance(2 * time.Minute) // the lease ends, another node takes over
+			}
+			require.Empty(t, w.claim(kind))
+			check(w)
+			steps = c.calls
+		}
+		if steps < at {
+			require.Greater(t, at, 3)
+			return
+		}
+	}
+}
+
+// planted is a connection with data that no bank was asked for.
+func (w *world) planted() bankfeed.ConnectionID {
+	w.t.Helper()
+	numbers := map[bankfeed.Kind]int64{}
+	for _, kind := range []bankfeed.Kind{bankfeed.KindConnection, bankfeed.KindConsent, bankfeed.KindAccount, bankfeed.KindTransaction} {
+		first, err := w.store.NextIDs(w.t.Context(), w.tenant, kind, 3)
+		require.NoError(w.t, err)
+		numbers[kind] = first
+	}
+	now, id, account := w.clock(), bankfeed.ConnectionID(numbers[bankfeed.KindConnection]), bankfeed.AccountID(numbers[bankfeed.KindAccount])
+	c := &bankfeed.Change{Tenant: w.tenant, User: w.user.ID,
+		NewConnection: &bankfeed.Connection{ID: id, User: w.user.ID, ProviderID: "200", Sandbox: true, Status: bankfeed.ConnectionSuccess, CreatedAt: now,
+			Channels: []bankfeed.Channel{{Mode: bankfeed.Redirect, Status: bankfeed.ChannelSuccess}}},
+		Consents: []bankfeed.Consent{{ID: bankfeed.ConsentID(numbers[bankfeed.KindConsent]), Mode: bankfeed.Redirect, Status: bankfeed.ConsentConfirmed, CreatedAt: now,
+			User: w.user.ID, Connection: id, AccountsListed: true, Grant: bankfeed.Grant{ConsentID: "c"}}},
+		Accounts: []bankfeed.Account{{ID: account, User: w.user.ID, Connection: id, Source: bankfeed.Redirect, CreatedAt: now}}}
+	for i := range 3 {
+		c.Transactions.Insert = append(c.Transactions.Insert, bankfeed.TransactionRow{Transaction: bankfeed.Transaction{
+			ID: bankfeed.TransactionID(numbers[bankfeed.KindTransaction] + int64(i)), Account: account, User: w.user.ID, CreatedAt: now, Status: bankfeed.TransactionBooked,
+			BookingDate: bankfeed.DateOf(now), Money: bankfeed.Money{Amount: bankfeed.MustAmount("1.00"), Currency: "EUR"}}})
+	}
+	_, err := w.store.Apply(w.t.Context(), c)
+	require.NoError(w.t, err)
+	require.Equal(w.t, 3, w.transactions())
+	return id
+}
+
+func TestARemovalGoesOnAfterACrash(t *testing.T) {
+	everyCrash(t, func(w *world) {
+		id := w.planted()
+		require.NoError(t, w.consent.DeleteConnection(t.Context(), w.tenant, w.user.ID, id))
+		w.events()
+	}, bankfeed.WorkRemoval, func(w *world) func(context.Context, bankfeed.Fence) error { return w.consent.RunRemoval }, func(w *world) {
+		require.Empty(w.t, w.connections())
+		require.Zero(w.t, w.transactions())
+		require.Equal(w.t, []string{"consent.deleted", "connection.deleted"}, w.told(), "once")
+	})
+}
