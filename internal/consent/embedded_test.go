@@ -410,6 +410,11 @@ func TestNonsense(t *testing.T) {
 				return connector.ConsentStep{Grant: bankfeed.Grant{ConsentID: "c"}}, nil
 			}
 		},
+		"a consent without a name": func(b *scripted) {
+			b.create = func(connector.Access, connector.ConsentRequest) (connector.ConsentStep, error) {
+				return connector.ConsentStep{Done: true}, nil
+			}
+		},
 		"the status": func(b *scripted) {
 			b.create = func(connector.Access, connector.ConsentRequest) (connector.ConsentStep, error) {
 				return connector.ConsentStep{Grant: bankfeed.Grant{ConsentID: "c"}, Done: true}, nil

@@ -408,18 +408,19 @@ func (r *removal) endAtBank(ctx context.Context, st bankfeed.ConnectionState, wh
 	return st, open, nil
 }
 
-// mayBeValid reports whether a bank may still honour a consent.
+// mayBeValid reports whether a bank may still honour a consent. One that the
+// hub gave up on may have been confirmed later, on a page that was still open.
 func mayBeValid(k *bankfeed.Consent) bool {
 	status := k.Status
 	if status == bankfeed.ConsentDeleted {
 		status = k.Previous
 	}
 	switch status {
-	case bankfeed.ConsentReceived, bankfeed.ConsentConfirmed:
+	case bankfeed.ConsentReceived, bankfeed.ConsentConfirmed, bankfeed.ConsentRejected:
 		return true
 	case bankfeed.ConsentInvalid: // the bank need not see a replacement as one
 		return k.Invalidation != nil && k.Invalidation.Reason == bankfeed.InvalidReplaced
-	case bankfeed.ConsentRejected, bankfeed.ConsentDeleted:
+	case bankfeed.ConsentDeleted:
 	}
 	return false
 }

@@ -92,9 +92,11 @@ func TestAConnectionIsRemovedWhileItIsLinked(t *testing.T) {
 		w.events()
 		require.NoError(t, w.consent.DeleteConnection(t.Context(), w.tenant, w.user.ID, l.Connection.ID))
 		require.Equal(t, []string{"sync.failed"}, w.told(), "whoever waits for the end of the session sees one")
+		grant := w.state(l.Connection.ID).Consents[0].Grant
 		back := w.atBank(bank, "fine")
 		require.Equal(t, 410, w.get(back).StatusCode)
 		w.work()
+		require.Equal(t, connector.ConsentTerminated, w.honoured(bankfeed.Redirect, grant), "though its user confirmed it in the end")
 		require.Equal(t, []string{"connection.deleted"}, w.told(), "nobody was ever told of the consent")
 		require.Equal(t, 404, w.get(l.Steps[0].RedirectURL).StatusCode)
 	})

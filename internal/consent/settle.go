@@ -125,6 +125,8 @@ func (s *settling) settle(out said) verdict {
 		return verdict{again: true, failure: out.err.Failure(), challenge: s.asked}
 	case out.err != nil:
 		return s.fail(out.err.Failure())
+	case s.k == nil:
+		return s.fail(&bankfeed.Failure{Reason: bankfeed.FailProtocol, Text: "the bank does not name the consent", Retry: true})
 	case out.info != nil:
 		switch out.info.State {
 		case connector.ConsentValid:
@@ -157,8 +159,13 @@ func (s *settling) waitUntil(t time.Time) {
 	s.c.Ready = append(s.c.Ready, sessionWork(s.tenant, s.st, t))
 }
 
+// maxChallengeText is eight times what the standard lets a bank say (1.3.12,
+// psuMessage).
+const maxChallengeText = 4 << 10
+
 // pose asks the user. Waiting on for the same app is no new question.
 func (s *settling) pose(q bankfeed.Challenge) verdict {
+	q.Text = connector.Bound(q.Text, maxChallengeText)
 	if q.Deadline = s.now.Add(s.s.ChallengeTimeout); s.asked != nil && s.asked.Kind == bankfeed.ChallengeApp && q.Kind == s.asked.Kind {
 		q.Deadline = s.asked.Deadline
 		s.run.Deadline = q.Deadline

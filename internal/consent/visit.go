@@ -387,16 +387,23 @@ func resultText(r result) (title, text string) {
 	return "That did not work", "Your bank did not grant the access. Please start again where you came from."
 }
 
-// resultURL adds how it ended to a client's URL.
+// resultURL adds how it ended to a client's URL. The client's own parameters
+// stay as they were written, but for those of these names.
 func resultURL(to string, id bankfeed.ConnectionID, r result) string {
 	u, err := url.Parse(to)
 	if err != nil {
 		return to // checked when the link was made
 	}
-	q := u.Query()
-	q.Set("connection_id", strconv.FormatInt(int64(id), 10))
-	q.Set("result", string(r))
-	u.RawQuery = q.Encode()
+	var q []string
+	for pair := range strings.SplitSeq(u.RawQuery, "&") {
+		name, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(name); pair == "" || err == nil && (name == "connection_id" || name == "result") {
+			continue
+		}
+		q = append(q, pair)
+	}
+	q = append(q, "connection_id="+strconv.FormatInt(int64(id), 10), "result="+string(r))
+	u.RawQuery = strings.Join(q, "&")
 	return u.String()
 }
 

@@ -1,0 +1,44 @@
+package consent
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bankfeed/bankfeed"
+)
+
+func TestResultURL(t *testing.T) {
+	for to, want := range map[string]string{
+		"https://client.example":                       "https://client.example?connection_id=7&result=refused",
+		"https://client.example/a?b=%20c;d&e#f":        "https://client.example/a?b=%20c;d&e&connection_id=7&result=refused#f",
+		"https://client.example/?result=ok&%72esult=1": "https://client.example/?connection_id=7&result=refused",
+	} {
+		require.Equal(t, want, resultURL(to, 7, refused))
+	}
+}
+
+// Whatever a client calls its page: what is accepted leads to that host, tells
+// the result once, and adds no rule of its own to the pages' policy.
+func FuzzRedirectURL(f *testing.F) {
+	for _, s := range []string{"https://client.example/x?a=b#c", "http://[::1]:80/", "https://a;script-src *", "https://a:b@c", "//x", "https://x/?result=%zz&a;b", "https://x:1/\r\nA: b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, to string) {
+		l := bankfeed.Linking{Channels: []bankfeed.LinkChannel{{Mode: bankfeed.Embedded}}, RedirectURL: to}
+		if to == "" || checkLinking(l) != nil {
+			return
+		}
+		before, err := url.Parse(to)
+		require.NoError(t, err)
+		after, err := url.Parse(resultURL(to, 7, success))
+		require.NoError(t, err)
+		require.Equal(t, before.Host, after.Host)
+		require.Contains(t, []string{"http", "https"}, after.Scheme)
+		require.Equal(t, 1, strings.Count("&"+after.RawQuery, "&result=success"))
+		v := &visit{link: bankfeed.Link{Mode: bankfeed.Embedded, RedirectURL: to}}
+		require.Empty(t, strings.Trim(v.formTargets(), "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-:/[]"))
+	})
+}
