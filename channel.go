@@ -50,6 +50,14 @@ func (c *Channel) Fail(now time.Time, f *Failure) {
 	}
 }
 
+// Keep ends an attempt to renew that came to nothing while the earlier consent
+// still works: the channel stays what it was, and says what went wrong.
+func (c *Channel) Keep(now time.Time, f *Failure) {
+	c.Status = c.Final()
+	c.Action, c.Failure, c.Challenge, c.NextTryAt = ActionNone, f, nil, nil
+	c.LastEndAt = &now
+}
+
 // outcome is the table from cause to status and action.
 func outcome(r FailureReason, m Mode) (ChannelStatus, Action) {
 	again := ActionRedirect
@@ -93,7 +101,7 @@ func BackOff(failures int) time.Duration {
 func (c *Connection) NextSync(daily time.Time) time.Time {
 	var next time.Time
 	for _, ch := range c.Channels {
-		if ch.Status.NeedsUser() || ch.Status == ChannelClosed || ch.Status == ChannelEmpty && ch.Failure == nil {
+		if ch.Status.NeedsUser() || ch.Action != ActionNone || ch.Status == ChannelClosed || ch.Status == ChannelEmpty && ch.Failure == nil {
 			continue
 		}
 		at := daily

@@ -35,7 +35,7 @@ type ConnectionState struct {
 	// Session is the open one, or the one that was asked for; nil if there is
 	// none.
 	Session  *Session
-	Consents []Consent // newest first, without deleted ones
+	Consents []Consent // newest first, also those that are being removed
 	Accounts []Account // removed ones included
 	Progress []Progress
 }

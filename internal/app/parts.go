@@ -58,7 +58,7 @@ func (a *App) openParts(context.Context) error {
 		a.claims(bankfeed.WorkErasure, erasuresAtOnce, nil, a.consent.RunErasure)
 		a.workers = append(a.workers,
 			named{"schedule", func(ctx context.Context) error { return a.ingest.RunSchedule(ctx, scheduleEvery) }},
-			a.sweep("consents", 10*time.Minute, a.consent.Sweep),
+			a.sweep("consents", 2*time.Minute, a.consent.Sweep),
 			a.sweep("accesses", time.Hour, a.sweepAccesses))
 	}
 	if a.cfg.Does(config.RoleDeliver) {

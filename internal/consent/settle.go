@@ -208,7 +208,11 @@ func (s *settling) confirm(info connector.ConsentInfo) verdict {
 
 // fail ends the wait without access. The session engine ends the session.
 func (s *settling) fail(f *bankfeed.Failure) verdict {
-	s.ch.Fail(s.now, f)
+	if s.st.Confirmed(s.mode) != nil && !s.ch.Final().NeedsUser() {
+		s.ch.Keep(s.now, f)
+	} else {
+		s.ch.Fail(s.now, f)
+	}
 	if s.ch.Action == bankfeed.ActionNone && s.st.Confirmed(s.mode) == nil {
 		// Without a consent nothing gets better by waiting.
 		s.ch.Action = renewal(s.mode)

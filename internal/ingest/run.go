@@ -250,16 +250,22 @@ func (r *run) giveUpAuth(st *bankfeed.ConnectionState, c *bankfeed.Change, cr *b
 	if ch.Challenge != nil && ch.Challenge.Kind != bankfeed.ChallengeRedirect {
 		f = &bankfeed.Failure{Reason: bankfeed.FailChallenge, Text: "the bank's challenge was not answered in time"}
 	}
-	ch.Fail(now, f)
+	if st.Confirmed(cr.Mode) != nil && !ch.Final().NeedsUser() {
+		ch.Keep(now, f)
+	} else {
+		ch.Fail(now, f)
+	}
 	cr.Phase = bankfeed.PhaseDone
 	st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
 	if k := st.Consent(cr.Consent); k != nil && k.Status == bankfeed.ConsentReceived {
 		k.Previous, k.Status = k.Status, bankfeed.ConsentRejected
 		c.Consents = append(c.Consents, *k)
 	}
-	c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventActionRequired, now, st, func(s *bankfeed.Snapshot) {
-		s.Channel, s.Reason, s.Failure = cr.Mode, ch.Status, f
-	}))
+	if ch.Status.NeedsUser() {
+		c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventActionRequired, now, st, func(s *bankfeed.Snapshot) {
+			s.Channel, s.Reason, s.Failure = cr.Mode, ch.Status, f
+		}))
+	}
 }
 
 // end decides how the session ended. The end event follows the connection's
