@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the driver named "sqlite"
@@ -140,6 +141,7 @@ func (s *Store) openPostgres(ctx context.Context, c Config) error {
 	if pc.ConnConfig.RuntimeParams["application_name"] == "" {
 		pc.ConnConfig.RuntimeParams["application_name"] = "bankfeed"
 	}
+	pc.AfterConnect = boundLocks
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return err
 	}
@@ -149,6 +151,16 @@ func (s *Store) openPostgres(ctx context.Context, c Config) error {
 	s.write = stdlib.OpenDBFromPool(s.pool)
 	s.read, s.keys = s.write, s.write
 	return nil
+}
+
+// boundLocks lets the server end the transaction of a node that stands still in
+// the middle of it, or whose machine is gone without a word. It holds the locks
+// of its work and of the lane: nobody could take over, nor commit in that lane,
+// until it moves again. The times are well below that of a lease.
+func boundLocks(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Exec(ctx, `SET idle_in_transaction_session_timeout = '10s'; SET tcp_keepalives_idle = 5;
+		SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2`)
+	return err
 }
 
 // Engine tells which database this is.
