@@ -171,6 +171,7 @@ func register[I, O any](a *API, op huma.Operation, handle func(context.Context, 
 	op.MaxBodyBytes = maxBody
 	op.RejectUnknownQueryParameters = true
 	op.Responses = a.responses(op)
+	guard(&op)
 	huma.Register(a.api, op, func(ctx context.Context, in *I) (*O, error) {
 		c := ctx.Value(callKey{}).(*call)
 		// huma limits the reading of a body by a deadline on the connection and

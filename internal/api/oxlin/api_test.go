@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -343,6 +344,31 @@ func TestToken(t *testing.T) {
 	for _, x := range [][2]string{{"GET", "/v2.1/transactions"}, {"POST", "/v2.1/connections"}, {"DELETE", "/v2.1/users/me"}, {"POST", "/v2.1/connections/12/synchronize"}} {
 		c.refused(c.do("narrow", x[0], x[1], ""), 403, "FORBIDDEN")
 	}
+}
+
+// A token of a foreign scope is refused by every operation but those that any
+// token may call.
+func TestScopes(t *testing.T) {
+	c := newClient(t)
+	c.hub.queues["101"] = true
+	anyToken := []string{"getUser", "listProviders", "getProvider", "listConnections", "getConnection", "subscribe", "readQueue", "deleteQueue"}
+	seen := map[string]bool{}
+	for path, item := range c.doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			id := strings.TrimSuffix(op.OperationID, "AtRoot")
+			seen[id] = true
+			target := strings.NewReplacer("{id}", "101", "{user_id}", "7", "{queue_id}", "101").Replace(path)
+			a := c.do("alien", method, target, "")
+			if slices.Contains(anyToken, id) {
+				require.NotEqual(t, 403, a.Code, "%s %s", method, path)
+			} else {
+				c.refused(a, 403, "FORBIDDEN")
+			}
+		}
+	}
+	require.Len(t, seen, 20)
+	require.Empty(t, c.hub.erased)
+	require.Empty(t, c.hub.deleted)
 }
 
 // Each kind of error that a part of the hub can return.

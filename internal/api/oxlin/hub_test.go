@@ -31,6 +31,7 @@ var callers = map[string]bankfeed.Caller{
 	"client":  {Client: bankfeed.Client{Tenant: 1, ID: "c", Sandbox: true}},
 	"foreign": {Client: bankfeed.Client{Tenant: 2, ID: "d"}},
 	"narrow":  {Client: bankfeed.Client{Tenant: 1, ID: "c", Sandbox: true}, User: 7, Scopes: []string{"accounts_read"}},
+	"alien":   {Client: bankfeed.Client{Tenant: 1, ID: "c", Sandbox: true}, User: 7, Scopes: []string{"reports_read"}},
 }
 
 var (
