@@ -23,15 +23,17 @@ type Change struct {
 	NewConnection *Connection
 	Connection    *Connection // compare-and-set on Version
 	NewSession    *Session
-	Session       *Session  // compare-and-set on Version
-	Consents      []Consent // inserted when Version is 0, else compare-and-set
-	Accounts      []Account // inserted or replaced whole
-	Transactions  TransactionChanges
-	Progress      []Progress
-	Accesses      []QuotaUse
-	Refunds       []QuotaUse // accesses that the bank answered with a limit: nothing was read
-	Links         []Link     // inserted or replaced whole
-	Delete        *Deletion
+	Session       *Session // compare-and-set on Version
+	// Alias is the external id of a request that joined Session.
+	Alias        string
+	Consents     []Consent // inserted when Version is 0, else compare-and-set
+	Accounts     []Account // inserted or replaced whole
+	Transactions TransactionChanges
+	Progress     []Progress
+	Accesses     []QuotaUse
+	Refunds      []QuotaUse // accesses that the bank answered with a limit: nothing was read
+	Links        []Link     // inserted or replaced whole
+	Delete       *Deletion
 
 	Events []Draft
 }

@@ -413,6 +413,16 @@ func TestSecondRequestJoins(t *testing.T) {
 		require.True(t, joined)
 		require.Equal(t, first.ID, second.ID)
 
+		named := h.order(nil)
+		named.ExternalID = "my-own"
+		_, joined, err = h.engine.Synchronize(ctx, named)
+		require.NoError(t, err)
+		require.True(t, joined)
+		found, err := s.SessionsByExternalID(ctx, h.tenant, h.user.ID, "my-own")
+		require.NoError(t, err)
+		require.Len(t, found, 1, "a request that joined is found by its own id")
+		require.NoError(t, h.engine.Run(ctx, h.claim()), "and the session goes on")
+
 		foreign := h.order(nil)
 		foreign.User++
 		_, _, err = h.engine.Synchronize(ctx, foreign)

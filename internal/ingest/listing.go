@@ -388,12 +388,14 @@ func (l *listing) transactionDrafts(st *bankfeed.ConnectionState, t bankfeed.Eve
 	if len(rows) == 0 {
 		return nil
 	}
-	account, now := st.Account(l.p.Account), l.now()
-	drafts := make([]bankfeed.Draft, len(rows))
+	// The drafts of a page differ in their transaction only.
+	draft := l.scribe.Draft(t, l.now(), st, func(s *bankfeed.Snapshot) { s.Channel, s.Account = l.mode, st.Account(l.p.Account) })
+	drafts, snapshots := make([]bankfeed.Draft, len(rows)), make([]bankfeed.Snapshot, len(rows))
 	for i := range rows {
-		drafts[i] = l.scribe.Draft(t, now, st, func(s *bankfeed.Snapshot) {
-			s.Channel, s.Account, s.Transaction = l.mode, account, &rows[i].Transaction
-		})
+		snapshots[i] = *draft.Snapshot
+		snapshots[i].Transaction = &rows[i].Transaction
+		drafts[i] = draft
+		drafts[i].Snapshot = &snapshots[i]
 	}
 	return drafts
 }

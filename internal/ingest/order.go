@@ -19,7 +19,11 @@ func (e *Engine) Synchronize(ctx context.Context, o bankfeed.SyncOrder) (session
 			return session, false, err
 		}
 		if st.Session != nil {
-			return *st.Session, true, nil
+			err := e.join(ctx, &st, o)
+			if errors.Is(err, bankfeed.ErrConflict) {
+				continue
+			}
+			return *st.Session, true, err
 		}
 		if st.Connection.Status == bankfeed.ConnectionClosed {
 			return session, false, bankfeed.Errorf(bankfeed.Conflict, "the connection is closed")
@@ -42,6 +46,15 @@ func (e *Engine) Synchronize(ctx context.Context, o bankfeed.SyncOrder) (session
 			return session, false, err
 		}
 	}
+}
+
+// join lets a request be found under its own external id.
+func (e *Engine) join(ctx context.Context, st *bankfeed.ConnectionState, o bankfeed.SyncOrder) error {
+	if o.ExternalID == "" || o.ExternalID == st.Session.ExternalID {
+		return nil
+	}
+	_, err := e.Store.Apply(ctx, &bankfeed.Change{Tenant: o.Tenant, User: o.User, Session: st.Session, Alias: o.ExternalID})
+	return err
 }
 
 // SynchronizeAll opens or joins a session for each of a user's connections that

@@ -32,7 +32,7 @@ type run struct {
 func (e *Engine) Run(ctx context.Context, f bankfeed.Fence) error {
 	st, err := e.Store.SessionState(ctx, f.Tenant, bankfeed.SessionID(f.ID))
 	if errors.Is(err, bankfeed.ErrNotFound) {
-		return nil // removed with its connection; the work went with it
+		return nil // removed with its connection, or its user is being erased: the work goes with it
 	}
 	if err != nil {
 		return err

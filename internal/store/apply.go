@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"sync"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/secret"
@@ -89,12 +90,6 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 		}
 		p.accounts = append(p.accounts, b)
 	}
-	if p.insert, err = sealTransactions(o, c.Transactions.Insert); err != nil {
-		return p, err
-	}
-	if p.update, err = sealTransactions(o, c.Transactions.Update); err != nil {
-		return p, err
-	}
 	for to, n := range map[*[]byte]*bankfeed.Session{&p.newPSU: c.NewSession, &p.sessionPSU: c.Session} {
 		if n == nil || n.PSU == nil {
 			continue
@@ -117,7 +112,18 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 		}
 		p.progressDocs = append(p.progressDocs, doc)
 	}
-	p.events, err = s.sealEvents(ctx, c)
+	transactions, err := encodeTransactions(&c.Transactions)
+	if err != nil {
+		return p, err
+	}
+	// A page has hundreds of rows and as many events: each half on a core.
+	var rows sync.WaitGroup
+	rows.Go(func() {
+		p.insert = sealTransactions(o, c.Transactions.Insert, transactions)
+		p.update = sealTransactions(o, c.Transactions.Update, transactions)
+	})
+	p.events, err = s.sealEvents(ctx, c, transactions)
+	rows.Wait()
 	return p, err
 }
 
@@ -165,7 +171,13 @@ func (s *Store) putConnection(ctx context.Context, tx *sql.Tx, c *bankfeed.Chang
 		return err
 	}
 	if isNew {
-		// The guard makes a user who is being erased unknown to newcomers.
+		// The guard makes a user who is being erased unknown to newcomers; the
+		// lock keeps the erasure from beginning before this is done.
+		if s.engine == Postgres {
+			if _, err := tx.ExecContext(ctx, `SELECT 1 FROM users WHERE tenant_id = $1 AND id = $2 FOR SHARE`, c.Tenant, c.User); err != nil {
+				return err
+			}
+		}
 		r, err := tx.ExecContext(ctx, `
 			INSERT INTO connections (tenant_id, id, user_id, provider_id, status, sandbox, next_sync_at, version, created_at, doc)
 			SELECT $1, $2, $3, $4, $5, $6, $7, 1, $8, $9
@@ -194,6 +206,12 @@ func (s *Store) putSession(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, 
 			c.Tenant, n.ID, n.Version, n.Status, n.Stage, n.Open(), microsOf(n.EndedAt), doc, p.sessionPSU)
 		if err := changed(r, err, bankfeed.ErrConflict); err != nil {
 			return err
+		}
+		if c.Alias != "" {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO session_aliases (tenant_id, external_id, session_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`,
+				c.Tenant, c.Alias, n.ID); err != nil {
+				return err
+			}
 		}
 		if !n.Open() {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM progress WHERE tenant_id = $1 AND session_id = $2`, c.Tenant, n.ID); err != nil {
@@ -343,6 +361,7 @@ func (s *Store) delete(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) erro
 		`DELETE FROM accounts WHERE tenant_id = $1 AND connection_id = $2`,
 		`DELETE FROM progress WHERE tenant_id = $1 AND session_id IN (SELECT id FROM sessions WHERE tenant_id = $1 AND connection_id = $2)`,
 		`DELETE FROM links WHERE tenant_id = $1 AND session_id IN (SELECT id FROM sessions WHERE tenant_id = $1 AND connection_id = $2)`,
+		`DELETE FROM session_aliases WHERE tenant_id = $1 AND session_id IN (SELECT id FROM sessions WHERE tenant_id = $1 AND connection_id = $2)`,
 		`DELETE FROM sessions WHERE tenant_id = $1 AND connection_id = $2`,
 		`DELETE FROM connections WHERE tenant_id = $1 AND id = $2`,
 	} {

@@ -19,8 +19,9 @@ func eventAAD(tenant bankfeed.TenantID, user bankfeed.UserID) []byte {
 
 // sealEvents encodes and seals the snapshots of a change, in the order of its
 // events. It comes before the transaction: the key store may have to be asked.
-// ErrErased once the user's key was destroyed.
-func (s *Store) sealEvents(ctx context.Context, c *bankfeed.Change) ([][]byte, error) {
+// ErrErased once the user's key was destroyed. Transactions that were encoded
+// already are not encoded again.
+func (s *Store) sealEvents(ctx context.Context, c *bankfeed.Change, e encoded) ([][]byte, error) {
 	if len(c.Events) == 0 {
 		return nil, nil
 	}
@@ -33,7 +34,7 @@ func (s *Store) sealEvents(ctx context.Context, c *bankfeed.Change) ([][]byte, e
 	}
 	aad := eventAAD(c.Tenant, c.User)
 	sealed := make([][]byte, len(c.Events))
-	var enc snapshots
+	enc := snapshots{transactions: e}
 	for i, d := range c.Events {
 		if d.Snapshot == nil {
 			return nil, fmt.Errorf("event %s without a snapshot", d.Type)
@@ -80,40 +81,15 @@ func (s *Store) appendEvents(ctx context.Context, tx *sql.Tx, c *bankfeed.Change
 	for i := range c.Events {
 		done.Topics[c.Events[i].Type.Topic()] = true
 	}
-	insert := s.insertEventsSQLite
-	if s.engine == Postgres {
-		insert = s.insertEventsPostgres
-	}
-	if err := insert(ctx, tx, c, done, sealed); err != nil {
+	err = s.addRows(ctx, tx, "events", eventColumns, n, func(i int) []any {
+		d := &c.Events[i]
+		return []any{int64(c.Tenant), int64(done.Lane), int64(done.First) + int64(i), string(d.Type), int64(d.Type.Topic()), d.At.UnixMicro(),
+			int64(c.User), int64(d.Connection), int64(d.Account), int64(d.Session), sealed[i]}
+	})
+	if err != nil {
 		return done, fmt.Errorf("appending events: %w", err)
 	}
 	return done, nil
 }
 
-// insertEventsSQLite runs one prepared statement a row.
-func (s *Store) insertEventsSQLite(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, to bankfeed.Committed, sealed [][]byte) (err error) {
-	st, err := tx.PrepareContext(ctx, `
-		INSERT INTO events (tenant_id, lane, position, type, topic, at, user_id, connection_id, account_id, session_id, payload)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	for i, d := range c.Events {
-		if _, err := st.ExecContext(ctx, int64(c.Tenant), int64(to.Lane), int64(to.First)+int64(i), string(d.Type), int64(d.Type.Topic()),
-			d.At.UnixMicro(), int64(c.User), int64(d.Connection), int64(d.Account), int64(d.Session), sealed[i]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 var eventColumns = []string{"tenant_id", "lane", "position", "type", "topic", "at", "user_id", "connection_id", "account_id", "session_id", "payload"}
-
-func (s *Store) insertEventsPostgres(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, to bankfeed.Committed, sealed [][]byte) error {
-	return copyRows(ctx, tx, "events", eventColumns, len(sealed), func(i int) ([]any, error) {
-		d := &c.Events[i]
-		return []any{int64(c.Tenant), int64(to.Lane), int64(to.First) + int64(i), string(d.Type), int64(d.Type.Topic()), d.At.UnixMicro(),
-			int64(c.User), int64(d.Connection), int64(d.Account), int64(d.Session), sealed[i]}, nil
-	})
-}

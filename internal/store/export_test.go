@@ -12,7 +12,7 @@ import (
 
 // AppendEvents commits the events of a change and nothing else of it.
 func (s *Store) AppendEvents(ctx context.Context, c *bankfeed.Change) (done bankfeed.Committed, err error) {
-	sealed, err := s.sealEvents(ctx, c)
+	sealed, err := s.sealEvents(ctx, c, nil)
 	if err != nil {
 		return done, err
 	}
@@ -28,13 +28,13 @@ func (s *Store) AppendEvents(ctx context.Context, c *bankfeed.Change) (done bank
 
 // SealEvents is the part of a commit that comes before its transaction.
 func (s *Store) SealEvents(ctx context.Context, c *bankfeed.Change) error {
-	_, err := s.sealEvents(ctx, c)
+	_, err := s.sealEvents(ctx, c, nil)
 	return err
 }
 
 // AppendAndFail rolls a commit back after its last step.
 func (s *Store) AppendAndFail(ctx context.Context, c *bankfeed.Change, fail error) error {
-	sealed, err := s.sealEvents(ctx, c)
+	sealed, err := s.sealEvents(ctx, c, nil)
 	if err != nil {
 		return err
 	}

@@ -287,14 +287,15 @@ func (s *Store) Transactions(ctx context.Context, tenant bankfeed.TenantID, user
 }
 
 // SessionsByExternalID lists a user's sessions with a client's own id, newest
-// first.
+// first: those that a request with it opened, and those that one joined.
 func (s *Store) SessionsByExternalID(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, externalID string) ([]bankfeed.Session, error) {
 	o, err := s.owner(ctx, tenant, user)
 	if err != nil {
 		return nil, unknownIfErased(err)
 	}
 	return collect(ctx, s.read, o.scanSession, `
-		SELECT `+sessionColumns+` FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND external_id = $3 ORDER BY id DESC`, tenant, user, externalID)
+		SELECT `+sessionColumns+` FROM sessions WHERE tenant_id = $1 AND user_id = $2 AND
+			(external_id = $3 OR id IN (SELECT session_id FROM session_aliases WHERE tenant_id = $1 AND external_id = $3)) ORDER BY id DESC`, tenant, user, externalID)
 }
 
 // SandboxUser tells on which side a user is, also of an erased one: the log

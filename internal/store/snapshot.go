@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/bankfeed/bankfeed"
 )
@@ -17,7 +18,9 @@ type snapshots struct {
 	connection part[*bankfeed.Connection]
 	account    part[*bankfeed.Account]
 	consent    part[*bankfeed.Consent]
-	buf        []byte
+	// transactions that are encoded already
+	transactions encoded
+	buf          []byte
 }
 
 // part is the encoding of the value that was encoded last.
@@ -53,7 +56,11 @@ func (e *snapshots) encode(s *bankfeed.Snapshot) ([]byte, error) {
 	w.value("failure", s.Failure, s.Failure != nil)
 	shared(w, "account", &e.account, s.Account, s.Account != nil)
 	w.value("accounts", s.Accounts, len(s.Accounts) > 0)
-	w.value("transaction", s.Transaction, s.Transaction != nil)
+	if b := e.transactions[s.Transaction]; b != nil {
+		w.raw("transaction", b, nil)
+	} else if s.Transaction != nil {
+		w.object("transaction", func() { w.transaction(s.Transaction) })
+	}
 	if s.LastTransaction != 0 {
 		w.number("last_transaction", int64(s.LastTransaction))
 	}
@@ -71,7 +78,7 @@ type objectWriter struct {
 }
 
 func (w *objectWriter) name(name string) {
-	if len(w.buf) > 1 {
+	if w.buf[len(w.buf)-1] != '{' {
 		w.buf = append(w.buf, ',')
 	}
 	w.buf = append(append(append(w.buf, '"'), name...), '"', ':')
@@ -97,8 +104,43 @@ func (w *objectWriter) text(name, s string, omitEmpty bool) {
 	if s == "" && omitEmpty {
 		return
 	}
-	b, err := json.Marshal(s)
-	w.raw(name, b, err)
+	w.name(name)
+	w.quoted(s)
+}
+
+// quoted appends a JSON string as json.Marshal writes it.
+func (w *objectWriter) quoted(s string) {
+	for _, r := range s {
+		if r < ' ' || r == '"' || r == '\\' || r == '<' || r == '>' || r == '&' || r == '\u2028' || r == '\u2029' || r == utf8.RuneError {
+			b, _ := json.Marshal(s) // every string has a form
+			w.buf = append(w.buf, b...)
+			return
+		}
+	}
+	w.buf = append(append(append(w.buf, '"'), s...), '"')
+}
+
+// object appends a member whose own members f appends.
+func (w *objectWriter) object(name string, f func()) {
+	w.name(name)
+	w.buf = append(w.buf, '{')
+	f()
+	w.buf = append(w.buf, '}')
+}
+
+func (w *objectWriter) texts(name string, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	w.name(name)
+	w.buf = append(w.buf, '[')
+	for i, s := range list {
+		if i > 0 {
+			w.buf = append(w.buf, ',')
+		}
+		w.quoted(s)
+	}
+	w.buf = append(w.buf, ']')
 }
 
 func (w *objectWriter) value(name string, v any, set bool) {
@@ -107,6 +149,56 @@ func (w *objectWriter) value(name string, v any, set bool) {
 	}
 	b, err := json.Marshal(v)
 	w.raw(name, b, err)
+}
+
+// transaction appends the members of a transaction as json.Marshal does, in a
+// quarter of the time: of all entities it is the one that comes in thousands.
+func (w *objectWriter) transaction(t *bankfeed.Transaction) {
+	w.number("id", int64(t.ID))
+	w.text("status", string(t.Status), false)
+	w.object("money", func() {
+		w.text("amount", t.Money.Amount.String(), false)
+		w.text("currency", t.Money.Currency, false)
+	})
+	w.text("booking_date", string(t.BookingDate), true)
+	w.text("value_date", string(t.ValueDate), true)
+	w.text("transaction_date", string(t.TransactionDate), true)
+	w.text("bank_id", t.BankID, true)
+	w.text("entry_reference", t.EntryReference, true)
+	w.text("end_to_end_id", t.EndToEndID, true)
+	w.text("mandate_id", t.MandateID, true)
+	w.text("creditor_id", t.CreditorID, true)
+	w.text("check_id", t.CheckID, true)
+	w.party("creditor", &t.Creditor)
+	w.party("debtor", &t.Debtor)
+	w.text("ultimate_creditor", t.UltimateCreditor, true)
+	w.text("ultimate_debtor", t.UltimateDebtor, true)
+	w.texts("remittance", t.Remittance)
+	w.texts("structured_remittance", t.Structured)
+	w.text("additional_information", t.AdditionalInfo, true)
+	w.text("purpose_code", t.PurposeCode, true)
+	w.text("bank_transaction_code", t.BankCode, true)
+	w.text("proprietary_bank_transaction_code", t.ProprietaryCode, true)
+	w.value("balance_after", t.BalanceAfter, t.BalanceAfter != nil)
+	w.value("exchange", t.Exchange, len(t.Exchange) > 0)
+	w.value("created_at", t.CreatedAt, true)
+}
+
+func (w *objectWriter) party(name string, p *bankfeed.Party) {
+	if *p == (bankfeed.Party{}) {
+		return
+	}
+	w.object(name, func() {
+		w.text("name", p.Name, true)
+		w.text("address", p.Address, true)
+		if p.Account != (bankfeed.Identifier{}) {
+			w.object("account", func() {
+				w.text("type", string(p.Account.Type), false)
+				w.text("value", p.Account.Value, false)
+			})
+		}
+		w.text("agent", p.Agent, true)
+	})
 }
 
 func shared[T comparable](w *objectWriter, name string, p *part[T], v T, set bool) {

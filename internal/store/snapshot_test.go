@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
 
 	"github.com/bankfeed/bankfeed"
 )
@@ -25,8 +26,15 @@ func fullSnapshot() *bankfeed.Snapshot {
 		Channel:    bankfeed.Redirect, Reason: bankfeed.ChannelAuthFailed,
 		Failure: &bankfeed.Failure{Reason: bankfeed.FailCredentials, Text: "no"},
 		Account: &account, Accounts: []bankfeed.Account{account},
-		Transaction: &bankfeed.Transaction{ID: 11, Status: bankfeed.TransactionBooked, CreatedAt: now, Remittance: []string{"a", "b"},
-			Money: bankfeed.Money{Amount: bankfeed.MustAmount("-1.10"), Currency: "EUR"}, Debtor: bankfeed.Party{Name: "x"}},
+		Transaction: &bankfeed.Transaction{
+			ID: 11, Status: bankfeed.TransactionBooked, Money: bankfeed.Money{Amount: bankfeed.MustAmount("-1.10"), Currency: "EUR"},
+			BookingDate: "2026-03-02", ValueDate: "2026-03-03", TransactionDate: "2026-03-01", BankID: "id", EntryReference: "<&>", EndToEndID: "ü\u2028",
+			MandateID: "\xff", CreditorID: "a\\b", CheckID: "\"\t\x7f", Creditor: bankfeed.Party{Name: "n", Address: "a", Agent: "b",
+				Account: bankfeed.Identifier{Type: bankfeed.IdentIBAN, Value: "DE02120300000000202051"}}, Debtor: bankfeed.Party{Name: "x"},
+			UltimateCreditor: "uc", UltimateDebtor: "ud", Remittance: []string{"a", "b"}, Structured: []string{""}, AdditionalInfo: "i", PurposeCode: "p",
+			BankCode: "PMNT", ProprietaryCode: "N", BalanceAfter: &bankfeed.Money{Amount: bankfeed.MustAmount("0.00"), Currency: "EUR"},
+			Exchange: []bankfeed.Exchange{{Rate: "1.1"}}, CreatedAt: now, Account: 3, User: 7, Raw: []byte("{}"),
+		},
 		LastTransaction: 11,
 		Consent:         &bankfeed.Consent{ID: 13},
 		Call:            &bankfeed.BankCall{Context: bankfeed.CallGetAccounts, At: now, Duration: time.Second},
@@ -58,6 +66,14 @@ func TestSnapshotEncodingEqualsMarshal(t *testing.T) {
 	next := *full
 	next.Transaction = &bankfeed.Transaction{ID: 12}
 	sameJSON(t, &e, &next)
+	changes := bankfeed.TransactionChanges{Update: []bankfeed.TransactionRow{{Transaction: *full.Transaction}, {Transaction: bankfeed.Transaction{ID: 13}}}}
+	transactions, err := encodeTransactions(&changes)
+	require.NoError(t, err)
+	page := snapshots{transactions: transactions}
+	for i := range changes.Update {
+		next.Transaction = &changes.Update[i].Transaction
+		sameJSON(t, &page, &next)
+	}
 	other := fullSnapshot()
 	other.Account.Name, other.Connection.ID, other.Session.ID, other.User.ID = "other", 6, 10, 8
 	sameJSON(t, &e, other)
@@ -65,18 +81,39 @@ func TestSnapshotEncodingEqualsMarshal(t *testing.T) {
 }
 
 // A member added to Snapshot must be added to the encoder: every one is set
-// here, so a forgotten one makes TestSnapshotEncodingEqualsMarshal fail.
+// here, so a forgotten one makes TestSnapshotEncodingEqualsMarshal fail. The
+// same goes for what it encodes without json.Marshal.
 func TestSnapshotHasEveryMember(t *testing.T) {
-	b, err := json.Marshal(fullSnapshot())
-	require.NoError(t, err)
-	var members map[string]any
-	require.NoError(t, json.Unmarshal(b, &members))
-	empty, err := json.Marshal(bankfeed.Snapshot{})
-	require.NoError(t, err)
-	var always map[string]any
-	require.NoError(t, json.Unmarshal(empty, &always))
-	require.Len(t, members, reflect.TypeFor[bankfeed.Snapshot]().NumField(), "set the new member in fullSnapshot")
-	for name := range always {
-		require.Contains(t, members, name)
+	full := fullSnapshot()
+	for _, v := range []any{*full, *full.Transaction, full.Transaction.Money, full.Transaction.Creditor, full.Transaction.Creditor.Account} {
+		b, err := json.Marshal(v)
+		require.NoError(t, err)
+		var members map[string]any
+		require.NoError(t, json.Unmarshal(b, &members))
+		empty, err := json.Marshal(reflect.Zero(reflect.TypeOf(v)).Interface())
+		require.NoError(t, err)
+		var always map[string]any
+		require.NoError(t, json.Unmarshal(empty, &always))
+		shown := 0
+		for f := range reflect.TypeOf(v).Fields() {
+			if f.Tag.Get("json") != "-" {
+				shown++
+			}
+		}
+		require.Lenf(t, members, shown, "set the new member of %T in fullSnapshot", v)
+		for name := range always {
+			require.Contains(t, members, name)
+		}
 	}
+}
+
+func TestTextsAreEncodedAsMarshalDoes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.OneOf(rapid.String(), rapid.Map(rapid.SliceOf(rapid.Byte()), func(b []byte) string { return string(b) })).Draw(t, "text")
+		want, err := json.Marshal(s)
+		require.NoError(t, err)
+		var w objectWriter
+		w.quoted(s)
+		require.Equal(t, string(want), string(w.buf))
+	})
 }

@@ -14,16 +14,36 @@ type transactionDoc struct {
 	Raw json.RawMessage `json:"raw,omitempty"`
 }
 
-func sealTransactions(o owner, rows []bankfeed.TransactionRow) ([][]byte, error) {
+// encoded holds the JSON of a change's transactions: a row and its event show
+// the same.
+type encoded map[*bankfeed.Transaction][]byte
+
+func encodeTransactions(ch *bankfeed.TransactionChanges) (encoded, error) {
+	e := make(encoded, len(ch.Insert)+len(ch.Update))
+	w := &objectWriter{}
+	for _, rows := range [][]bankfeed.TransactionRow{ch.Insert, ch.Update} {
+		for i := range rows {
+			t := &rows[i].Transaction
+			begin := len(w.buf)
+			w.buf = append(w.buf, '{')
+			w.transaction(t)
+			w.buf = append(w.buf, '}')
+			e[t] = w.buf[begin:len(w.buf):len(w.buf)]
+		}
+	}
+	if w.err != nil {
+		return nil, fmt.Errorf("encoding a transaction: %w", w.err)
+	}
+	return e, nil
+}
+
+func sealTransactions(o owner, rows []bankfeed.TransactionRow, e encoded) [][]byte {
 	sealed := make([][]byte, len(rows))
 	aad := ownerAAD(sealTransaction, o.tenant, o.user)
 	var buf []byte
 	for i := range rows {
 		t := &rows[i].Transaction
-		plain, err := json.Marshal(t)
-		if err != nil {
-			return nil, fmt.Errorf("encoding a transaction: %w", err)
-		}
+		plain := e[t]
 		// {"id":…} + {"raw":…}: the bank's record goes in byte for byte.
 		buf = append(buf[:0], plain[:len(plain)-1]...)
 		if len(t.Raw) > 0 {
@@ -33,7 +53,7 @@ func sealTransactions(o owner, rows []bankfeed.TransactionRow) ([][]byte, error)
 		buf = append(buf, '}')
 		sealed[i] = o.Seal(nil, buf, aad)
 	}
-	return sealed, nil
+	return sealed
 }
 
 // putTransactions is the hot path of ingest: up to a page of rows a commit.
@@ -59,32 +79,14 @@ func (s *Store) putTransactions(ctx context.Context, tx *sql.Tx, c *bankfeed.Cha
 	return nil
 }
 
-func (s *Store) insertTransactions(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, sealed [][]byte) (err error) {
+var rowColumns = []string{"tenant_id", "user_id", "id", "account_id", "day", "status", "amount", "currency", "identity", "fingerprint", "content",
+	"created_at", "data"}
+
+func (s *Store) insertTransactions(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, sealed [][]byte) error {
 	rows := c.Transactions.Insert
-	if len(rows) == 0 {
-		return nil
-	}
-	if s.engine == Postgres {
-		return copyRows(ctx, tx, "transactions", []string{"tenant_id", "user_id", "id", "account_id", "day", "status", "amount", "currency",
-			"identity", "fingerprint", "content", "created_at", "data"}, len(rows), func(i int) ([]any, error) {
-			t := &rows[i]
-			return []any{int64(c.Tenant), int64(c.User), int64(t.ID), int64(t.Account), string(t.Day()), string(t.Status),
-				t.Money.Amount.String(), t.Money.Currency, int64(t.Key), int64(t.Fingerprint), int64(t.Content), t.CreatedAt.UnixMicro(), sealed[i]}, nil
-		})
-	}
-	stmt, err := tx.PrepareContext(ctx, `
-		INSERT INTO transactions (tenant_id, user_id, id, account_id, day, status, amount, currency, identity, fingerprint, content, created_at, data)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = stmt.Close() }() // the transaction ends it anyway
-	for i := range rows {
+	return s.addRows(ctx, tx, "transactions", rowColumns, len(rows), func(i int) []any {
 		t := &rows[i]
-		if _, err := stmt.ExecContext(ctx, int64(c.Tenant), int64(c.User), int64(t.ID), int64(t.Account), string(t.Day()), string(t.Status),
-			t.Money.Amount.String(), t.Money.Currency, int64(t.Key), int64(t.Fingerprint), int64(t.Content), t.CreatedAt.UnixMicro(), sealed[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+		return []any{int64(c.Tenant), int64(c.User), int64(t.ID), int64(t.Account), string(t.Day()), string(t.Status),
+			t.Money.Amount.String(), t.Money.Currency, int64(t.Key), int64(t.Fingerprint), int64(t.Content), t.CreatedAt.UnixMicro(), sealed[i]}
+	})
 }

@@ -176,6 +176,15 @@ CREATE UNIQUE INDEX sessions_open ON sessions (tenant_id, connection_id) WHERE o
 CREATE INDEX sessions_connection ON sessions (tenant_id, connection_id, id);
 CREATE INDEX sessions_external_id ON sessions (tenant_id, external_id) WHERE external_id IS NOT NULL;
 
+-- External ids of requests that joined a session which another one had opened.
+CREATE TABLE session_aliases (
+    tenant_id   INTEGER NOT NULL,
+    external_id TEXT NOT NULL,
+    session_id  INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, external_id, session_id)
+) STRICT;
+CREATE INDEX session_aliases_session ON session_aliases (tenant_id, session_id);
+
 CREATE TABLE progress (
     tenant_id  INTEGER NOT NULL,
     session_id INTEGER NOT NULL,
