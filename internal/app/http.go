@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -122,17 +124,22 @@ func (f *front) poll(r *http.Request, status int) {
 	}
 }
 
-// maskPath hides the token of a start page, and an IBAN that somebody put where
-// an id belongs.
-func maskPath(path string) string {
-	if rest, ok := strings.CutPrefix(path, "/link/"); ok && rest != "" && rest != "return" {
-		_, after, more := strings.Cut(rest, "/")
-		path = "/link/***"
-		if more {
-			path += "/" + after
+// opaque is what a token looks like: 32 bytes in base64url, with or without a
+// prefix.
+var opaque = regexp.MustCompile(`[A-Za-z0-9_-]{43,}`)
+
+// maskPath hides the token of a start page, whatever else looks like a token,
+// and an IBAN that somebody put where an id belongs. The path is the caller's
+// own spelling: it need not be one that reaches the page.
+func maskPath(p string) string {
+	p = path.Clean("/" + p)
+	segments := strings.Split(p, "/")
+	for i, s := range segments {
+		if i > 0 && s != "return" && strings.EqualFold(segments[i-1], "link") {
+			segments[i] = "***"
 		}
 	}
-	return secret.MaskText(path)
+	return secret.MaskText(opaque.ReplaceAllString(strings.Join(segments, "/"), "***"))
 }
 
 // method keeps strangers from making up label values.

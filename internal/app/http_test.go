@@ -31,16 +31,26 @@ func newFront(ending context.Context, t *testing.T, w io.Writer, handlers map[st
 
 func TestAccessLog(t *testing.T) {
 	var log lines
-	h := newFront(t.Context(), t, &log, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("abc")) }})
+	h := newFront(t.Context(), t, &log, nil)
+	h.next = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("abc")) })
+	token := "tok_secret-" + strings.Repeat("a", 32)
 	for path, want := range map[string]string{
-		"/link/tok_secret?state=hunter2":    "/link/***",
-		"/link/tok_secret/answer":           "/link/***/answer",
-		"/v1/x/DE89370400440532013000":      "/v1/x/DE****3000",
-		"/v2.1/transactions?iban=hunter2":   "/v2.1/transactions",
-		"/link/return?state=hunter2&code=x": "/link/return",
+		"/link/tok_secret?state=hunter2":                 "/link/***",
+		"/link/tok_secret/answer":                        "/link/***/answer",
+		"/v1/x/DE89370400440532013000":                   "/v1/x/DE****3000",
+		"/v2.1/transactions?iban=hunter2":                "/v2.1/transactions",
+		"/link/return?state=hunter2&code=x":              "/link/return",
+		"//link/tok_secret":                              "/link/***",
+		"/LINK/tok_secret":                               "/LINK/***",
+		"/x/../link/tok_secret":                          "/link/***",
+		"/x/./Link//tok_secret/":                         "/x/Link/***",
+		"/%6Cink/tok_secret":                             "/link/***",
+		"/" + token + "/x":                               "/***/x",
+		"/v1/users/bfa_" + token:                         "/v1/users/***",
+		"/v1/users/018bcfe5-6800-8000-8000-010000000001": "/v1/users/018bcfe5-6800-8000-8000-010000000001",
 	} {
 		log.reset()
-		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r := httptest.NewRequest(http.MethodGet, "http://hub.example"+path, nil)
 		r.Header.Set("X-Request-ID", "abc-1")
 		r.Header.Set("Authorization", "Bearer hunter2")
 		h.ServeHTTP(httptest.NewRecorder(), r)
