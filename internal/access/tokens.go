@@ -208,8 +208,12 @@ func wellFormed(token, prefix string) bool {
 
 const maxScope = 1000
 
-// cleanScope checks a scope against RFC 6749, 3.3 and drops repetitions.
-// Unknown ones are kept: dialects have their own.
+// unrestricted is how finAPI's clients are told of a token without a scope, and
+// how they ask for one.
+const unrestricted = "all"
+
+// cleanScope checks a scope against RFC 6749, 3.3 and drops repetitions; it is
+// empty if all was asked for. Unknown ones are kept: dialects have their own.
 func cleanScope(s string) (string, error) {
 	if len(s) > maxScope {
 		return "", ErrScope
@@ -221,6 +225,9 @@ func cleanScope(s string) (string, error) {
 	}
 	var out []string
 	for _, f := range strings.Fields(s) {
+		if f == unrestricted {
+			return "", nil
+		}
 		if !slices.Contains(out, f) {
 			out = append(out, f)
 		}

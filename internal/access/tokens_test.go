@@ -90,6 +90,9 @@ func TestRefresh(t *testing.T) {
 		third, err := f.Refresh(f.ctx, c, second.RefreshToken, "")
 		require.NoError(t, err, "every refresh gives 30 more days")
 		require.Equal(t, "accounts_read connections_manage", third.Scope, "the refresh token kept the whole scope")
+		third, err = f.Refresh(f.ctx, c, third.RefreshToken, "all")
+		require.NoError(t, err)
+		require.Equal(t, "accounts_read connections_manage", third.Scope, "all that was granted, and no more")
 
 		f.advance(30 * 24 * time.Hour)
 		_, err = f.Refresh(f.ctx, c, third.RefreshToken, "")

@@ -147,6 +147,18 @@ func TestTokenForms(t *testing.T) {
 		require.Equal(t, "b a", b.Scope)
 		require.NotEqual(t, a.RefreshToken, b.RefreshToken)
 
+		for _, scope := range []string{"", "all"} { // what finAPI answers may be asked for, too
+			a := f.form("/oauth/token", "grant_type=password", "username=psu", "password=secret-password", "scope="+scope)
+			require.Equal(t, 200, a.status, a.body)
+			require.Equal(t, "all", a.Scope)
+			a = f.form("/oauth/token", "grant_type=refresh_token", "refresh_token="+a.RefreshToken, "scope="+a.Scope)
+			require.Equal(t, 200, a.status, a.body)
+			require.Equal(t, "all", a.Scope)
+			caller, err := f.access.Authenticate(t.Context(), bankfeed.Secret(a.AccessToken))
+			require.NoError(t, err)
+			require.Empty(t, caller.Scopes, "not restricted")
+		}
+
 		basic := func(id, secret, body string) answer {
 			r := post("/oauth/token", formType, body)
 			r.SetBasicAuth(url.QueryEscape(id), url.QueryEscape(secret))
