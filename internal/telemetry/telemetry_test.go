@@ -3,9 +3,13 @@ package telemetry
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,6 +37,28 @@ func TestLogger(t *testing.T) {
 	require.NotContains(t, b.String(), "hello")
 	require.NotContains(t, b.String(), "\x1b", "colour where nobody sees it")
 }
+
+// IBANs reach no log, wherever they stand in a line.
+func TestLogsHaveNoIBANs(t *testing.T) {
+	const iban = "DE89370400440532013000"
+	for _, format := range []string{"json", "text"} {
+		var b bytes.Buffer
+		l := NewLogger(&b, format, slog.LevelInfo).With("given", iban).WithGroup("bank")
+		l.Info("no account "+iban, "text", "for DE89 3704 0044 0532 0130 00", "error", fmt.Errorf("wrapped: %w", errors.New(iban)),
+			slog.Group("g", "deep", iban, "url", &url.URL{Path: "/" + iban}), "lazy", lazy(iban), "n", 3)
+		require.NotContains(t, b.String(), "0532")
+		require.Equal(t, 7, strings.Count(b.String(), "DE****3000"), b.String())
+		require.Regexp(t, `"?n"?[=:]3`, b.String(), "other values stay as they are")
+	}
+	var b bytes.Buffer
+	var none *url.Error
+	NewLogger(&b, "json", slog.LevelInfo).Info("x", "error", error(none), "plain", errors.New("plain"))
+	require.Contains(t, b.String(), `"plain":"plain"`)
+}
+
+type lazy string
+
+func (l lazy) LogValue() slog.Value { return slog.StringValue(string(l)) }
 
 func TestNames(t *testing.T) {
 	require.Regexp(t, `^[0-9]{8}\.[0-9]+$`, BuildID())
