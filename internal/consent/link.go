@@ -82,6 +82,9 @@ func checkLinking(l bankfeed.Linking) error {
 	if err != nil || len(l.RedirectURL) > maxRedirectURL || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || !plainHost.MatchString(u.Host) {
 		return bankfeed.InvalidField("redirect_url", "must be an absolute http or https URL without credentials, of at most %d characters", maxRedirectURL)
 	}
+	if u.Scheme != "https" && !l.Sandbox {
+		return bankfeed.InvalidField("redirect_url", "must be https: only a sandbox client may take its users to http")
+	}
 	return nil
 }
 

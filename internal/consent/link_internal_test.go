@@ -20,6 +20,24 @@ func TestResultURL(t *testing.T) {
 	}
 }
 
+// What a user's bank said must not travel in clear to a live client.
+func TestRedirectURLOfLiveClientsIsHTTPS(t *testing.T) {
+	for to, live := range map[string]bool{"": true, "https://client.example/back": true, "HTTPS://client.example": true, "http://client.example/back": false, "http://127.0.0.1:8080/back": false} {
+		l := bankfeed.Linking{Channels: []bankfeed.LinkChannel{{Mode: bankfeed.Redirect}}, RedirectURL: to, Sandbox: true}
+		require.NoError(t, checkLinking(l), to)
+		l.Sandbox = false
+		err := checkLinking(l)
+		if live {
+			require.NoError(t, err, to)
+			continue
+		}
+		var e *bankfeed.Error
+		require.ErrorAs(t, err, &e, to)
+		require.Equal(t, bankfeed.Invalid, e.Kind)
+		require.Equal(t, "redirect_url", e.Field)
+	}
+}
+
 // Whatever a client calls its page: what is accepted leads to that host, tells
 // the result once, and adds no rule of its own to the pages' policy.
 func FuzzRedirectURL(f *testing.F) {
@@ -27,7 +45,7 @@ func FuzzRedirectURL(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, to string) {
-		l := bankfeed.Linking{Channels: []bankfeed.LinkChannel{{Mode: bankfeed.Embedded}}, RedirectURL: to}
+		l := bankfeed.Linking{Channels: []bankfeed.LinkChannel{{Mode: bankfeed.Embedded}}, RedirectURL: to, Sandbox: true}
 		if to == "" || checkLinking(l) != nil {
 			return
 		}
