@@ -16,7 +16,8 @@ type RemovalStore interface {
 	// also when its user is marked as erased.
 	RemovalState(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.ConnectionID) (bankfeed.ConnectionState, error)
 	// RemoveTransactions deletes a portion of the transactions of accounts and
-	// reports whether there may be more.
+	// reports whether there may be more. Accounts that are in use, because a
+	// bank has listed them again, it leaves alone.
 	RemoveTransactions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, accounts []bankfeed.AccountID, limit int) (more bool, err error)
 	// FinishWork gives claimed work back without any other change.
 	FinishWork(ctx context.Context, f bankfeed.Fence, r bankfeed.Release) error
@@ -162,11 +163,11 @@ func (s *Service) RunRemoval(ctx context.Context, f bankfeed.Fence) error {
 		if err != nil {
 			return err
 		}
-		step := r.consents
 		if st.Connection.Status == bankfeed.ConnectionClosed {
-			step = r.connection
+			err = r.connection(ctx, st)
+		} else {
+			err = r.consents(ctx)
 		}
-		err = step(ctx, st)
 		if errors.Is(err, errMore) || errors.Is(err, bankfeed.ErrNotFound) {
 			continue
 		}
@@ -204,11 +205,18 @@ func accountIDs(accounts []bankfeed.Account) (ids []bankfeed.AccountID) {
 // closedAt is when a connection was closed.
 func closedAt(c bankfeed.Connection) (at time.Time) {
 	for _, ch := range c.Channels {
-		if ch.LastEndAt != nil && ch.LastEndAt.After(at) {
-			at = *ch.LastEndAt
+		if ch.LastEndAt != nil {
+			at = latest(at, *ch.LastEndAt)
 		}
 	}
 	return at
+}
+
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // patience is when a bank that does not answer is asked again; ok is false when
@@ -260,62 +268,165 @@ var before = map[bankfeed.ConsentStatus]bankfeed.ConsentStatus{
 	bankfeed.ConsentInvalid:   bankfeed.ConsentConfirmed,
 }
 
-// consents removes the deleted consents of a connection that stays, with the
-// accounts that no other channel reaches.
-func (r *removal) consents(ctx context.Context, st bankfeed.ConnectionState) error {
-	if n := st.Session; n != nil && slices.ContainsFunc(n.Runs, func(c bankfeed.ChannelRun) bool {
+// errReading: a session writes accounts.
+var errReading = errors.New("consent: a session reads")
+
+func reading(n *bankfeed.Session) bool {
+	return n != nil && slices.ContainsFunc(n.Runs, func(c bankfeed.ChannelRun) bool {
 		return c.Phase != bankfeed.PhaseAuth && c.Phase != bankfeed.PhaseDone
-	}) {
-		// A session that reads another channel writes accounts.
+	})
+}
+
+// consents removes the deleted consents of a connection that stays, with the
+// accounts that nobody else reaches. Which accounts these are is settled before
+// their transactions go: whoever lists one of them later begins anew with it.
+func (r *removal) consents(ctx context.Context) error {
+	err := r.endConsents(ctx)
+	if errors.Is(err, errReading) {
 		return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: r.s.now().Add(firstRetry)})
 	}
-	doomed := func(k *bankfeed.Consent) bool { return k.DeletedAt != nil }
-	st, open, err := r.endAtBank(ctx, st, doomed)
+	return err
+}
+
+func (r *removal) endConsents(ctx context.Context) error {
+	st, err := r.settle(ctx)
+	if errors.Is(err, errDone) {
+		return r.more(ctx)
+	}
 	if err != nil {
 		return err
 	}
-	gone, _ := orphans(&st)
-	if err := r.transactions(ctx, st, accountIDs(gone)); err != nil {
+	gone := left(&st)
+	if err := r.transactions(ctx, st, gone); err != nil {
+		return err
+	}
+	settled := map[bankfeed.ConsentID]bool{}
+	var since time.Time
+	for _, k := range st.Consents {
+		if k.DeletedAt != nil {
+			settled[k.ID] = true
+			since = latest(since, *k.DeletedAt)
+		}
+	}
+	_, open, err := r.endAtBank(ctx, st, func(k *bankfeed.Consent) bool { return k.DeletedAt != nil })
+	if err != nil {
 		return err
 	}
 	if open > 0 {
-		var since time.Time
-		for _, k := range st.Consents {
-			if k.DeletedAt != nil && k.DeletedAt.After(since) {
-				since = *k.DeletedAt
-			}
-		}
 		if wait, ok := r.s.patience(since); ok {
 			return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: wait})
 		}
 	}
 	_, err = r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-		now := r.s.now()
 		if st.Connection.Status == bankfeed.ConnectionClosed {
 			return errMore
 		}
-		c.Connection = &st.Connection // compare-and-set: a deletion that comes now is seen
+		if reading(st.Session) {
+			return errReading
+		}
+		c.Connection = &st.Connection // compare-and-set: a deletion or a session that comes now is seen
 		i := slices.IndexFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil })
 		if i < 0 {
 			return errDone
 		}
 		k := st.Consents[i]
-		gone, cut := orphans(st)
-		c.Delete = &bankfeed.Deletion{Connection: r.id, Consent: k.ID, Accounts: accountIDs(gone)}
-		c.Accounts = cut
-		for j := range gone {
-			gone[j].RemovedAt, gone[j].Status = now, bankfeed.AccountGone
-			c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventAccountRemoved, now, st, func(s *bankfeed.Snapshot) {
-				s.Channel, s.Account = k.Mode, &gone[j]
-			}))
+		rows := left(st)
+		if !settled[k.ID] || slices.ContainsFunc(rows, func(id bankfeed.AccountID) bool { return !slices.Contains(gone, id) }) {
+			return errMore
 		}
-		r.deleted(st, c, &k, now)
+		c.Delete = &bankfeed.Deletion{Connection: r.id, Consent: k.ID, Accounts: rows}
+		r.deleted(st, c, &k, r.s.now())
 		return nil
 	})
 	if err != nil && !errors.Is(err, errDone) {
 		return err
 	}
 	return r.more(ctx)
+}
+
+// settle decides what becomes of the accounts of deleted consents. Those that
+// nobody reaches any more are removed here, with how far they were read; only
+// their rows stay for a while.
+func (r *removal) settle(ctx context.Context) (bankfeed.ConnectionState, error) {
+	return r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		if st.Connection.Status == bankfeed.ConnectionClosed {
+			return errMore
+		}
+		if reading(st.Session) {
+			return errReading
+		}
+		if !slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil }) {
+			return errDone
+		}
+		now := r.s.now()
+		c.Connection = &st.Connection // compare-and-set: a consent that is confirmed now is seen
+		for i := range st.Accounts {
+			a := &st.Accounts[i]
+			var lost bankfeed.Mode
+			ways := slices.DeleteFunc(slices.Clone(a.Access), func(x bankfeed.AccountAccess) bool {
+				dead := deadWay(st, x)
+				if dead {
+					lost = x.Mode
+				}
+				return dead
+			})
+			if len(ways) == len(a.Access) {
+				continue
+			}
+			a.Access = ways
+			if len(ways) > 0 {
+				a.Source = ways[0].Mode
+			} else if a.RemovedAt.IsZero() {
+				a.RemovedAt, a.Status = now, bankfeed.AccountGone
+				c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventAccountRemoved, now, st, func(s *bankfeed.Snapshot) {
+					s.Channel, s.Account = lost, a
+				}))
+			}
+			c.Accounts = append(c.Accounts, *a)
+		}
+		return nil
+	})
+}
+
+// deadWay reports whether a way to an account went with a deleted consent. Each
+// listing notes the consent that it was made under, so a consent that never
+// listed anything takes nothing along, nor does one that was replaced since. A
+// way whose consent is unknown was left by one that was deleted while its
+// successor had yet to list: it goes with the successor.
+func deadWay(st *bankfeed.ConnectionState, x bankfeed.AccountAccess) bool {
+	if st.Confirmed(x.Mode) != nil {
+		return false // it lists anew what it reaches
+	}
+	known := st.Consent(x.Consent)
+	if known != nil {
+		return known.DeletedAt != nil
+	}
+	return slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil && k.Mode == x.Mode })
+}
+
+// left are the accounts whose rows go with the deleted consents: nobody reaches
+// them, and either such a consent was the last to list them or no other that
+// listed any is left of their channel.
+func left(st *bankfeed.ConnectionState) (ids []bankfeed.AccountID) {
+	for _, a := range st.Accounts {
+		if len(a.Access) > 0 || a.RemovedAt.IsZero() {
+			continue
+		}
+		listed, last, other := false, false, false
+		for _, k := range st.Consents {
+			of := k.AccountsListed && k.Mode == a.Source
+			if k.DeletedAt == nil {
+				other = other || of
+				continue
+			}
+			last = last || of
+			listed = listed || slices.ContainsFunc(k.Accounts, func(l bankfeed.ConsentAccount) bool { return l.ID == a.ID })
+		}
+		if listed || last && !other {
+			ids = append(ids, a.ID)
+		}
+	}
+	return ids
 }
 
 // more ends the work, or goes on with what is left.
@@ -329,28 +440,6 @@ func (r *removal) more(ctx context.Context) error {
 		return nil
 	})
 	return err
-}
-
-// orphans finds the accounts that nobody reaches once the deleted consents are
-// gone, and those that lose one way of two.
-func orphans(st *bankfeed.ConnectionState) (gone, cut []bankfeed.Account) {
-	dead := map[bankfeed.Mode]bool{}
-	for _, k := range st.Consents {
-		if k.DeletedAt != nil && st.Confirmed(k.Mode) == nil {
-			dead[k.Mode] = true
-		}
-	}
-	for _, a := range st.Accounts {
-		left := slices.DeleteFunc(slices.Clone(a.Access), func(x bankfeed.AccountAccess) bool { return dead[x.Mode] })
-		switch {
-		case len(left) == 0 && (len(a.Access) > 0 || dead[a.Source]):
-			gone = append(gone, a)
-		case len(left) < len(a.Access):
-			a.Access, a.Source = left, left[0].Mode
-			cut = append(cut, a)
-		}
-	}
-	return gone, cut
 }
 
 // transactions removes the transactions of accounts, in portions.

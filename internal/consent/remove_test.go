@@ -235,6 +235,95 @@ func TestAReplacedConsentIsRemoved(t *testing.T) {
 	require.Equal(t, bankfeed.ConnectionSuccess, st.Connection.Status)
 }
 
+// A renewal that was refused never reached the accounts, so its removal leaves
+// them alone; that of the consent which listed them does not.
+func TestARefusedConsentIsRemoved(t *testing.T) {
+	w := newWorld(t, storetest.SQLite(t))
+	id := w.linked("fine")
+	w.advance(200 * 24 * time.Hour)
+	w.sweep()
+	all, old := w.transactions(), w.state(id).Consents[0]
+	require.Equal(t, bankfeed.ConsentInvalid, old.Status)
+	in := w.linking(redirect)
+	in.Renew = id
+	l := w.link(in)
+	w.get(w.refuse(w.sent(w.get(l.Steps[0].RedirectURL))))
+	w.work()
+	refused := w.state(id).Consents[0]
+	require.Equal(t, bankfeed.ConsentRejected, refused.Status)
+	w.events()
+
+	require.NoError(t, w.consent.DeleteConsent(t.Context(), w.tenant, w.user.ID, refused.ID))
+	w.work()
+	st := w.state(id)
+	require.Len(t, st.Accounts, 2)
+	require.Len(t, st.Consents, 1)
+	require.Equal(t, all, w.transactions())
+	for _, e := range w.events() {
+		require.NotEqual(t, bankfeed.EventAccountRemoved, e.Type)
+	}
+
+	require.NoError(t, w.consent.DeleteConsent(t.Context(), w.tenant, w.user.ID, old.ID))
+	w.work()
+	require.Empty(t, w.state(id).Accounts)
+	require.Zero(t, w.transactions())
+}
+
+// While a bank does not answer a removed consent stays, but what is gone is
+// settled: whoever links again meanwhile gets everything anew.
+func TestAConnectionIsLinkedAgainDuringARemoval(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		id := w.linked("fine")
+		all, k := w.transactions(), w.state(id).Consents[0]
+		w.event(`{"event":"bank_down"}`)
+		require.NoError(t, w.consent.DeleteConsent(t.Context(), w.tenant, w.user.ID, k.ID))
+		w.work()
+		st := w.state(id)
+		require.Zero(t, w.transactions())
+		require.Len(t, st.Consents, 1, "the bank does not know yet")
+		for _, a := range st.Accounts {
+			require.Equal(t, bankfeed.AccountGone, a.Status)
+			require.False(t, a.RemovedAt.IsZero())
+			require.Empty(t, a.Access)
+		}
+		kinds := func() (n map[bankfeed.EventType]int) {
+			n = map[bankfeed.EventType]int{}
+			for _, e := range w.events() {
+				n[e.Type]++
+			}
+			return n
+		}
+		require.Equal(t, 2, kinds()[bankfeed.EventAccountRemoved])
+
+		w.event(`{"event":"bank_up"}`)
+		in := w.linking(redirect)
+		in.Renew = id
+		w.confirm(w.link(in), "fine")
+		w.work()
+		require.Equal(t, 2, kinds()[bankfeed.EventAccountCreated])
+		require.Equal(t, all, w.transactions(), "the whole history")
+
+		w.advance(15 * time.Minute)
+		w.work()
+		st = w.state(id)
+		require.Len(t, st.Consents, 1)
+		require.Equal(t, bankfeed.ConsentConfirmed, st.Consents[0].Status)
+		require.Len(t, st.Accounts, 2)
+		for _, a := range st.Accounts {
+			require.True(t, a.RemovedAt.IsZero())
+		}
+		require.Equal(t, all, w.transactions())
+		require.Zero(t, kinds()[bankfeed.EventAccountRemoved], "once")
+
+		// Portions that come late leave an account alone that is in use.
+		more, err := s.RemoveTransactions(t.Context(), w.tenant, w.user.ID, []bankfeed.AccountID{st.Accounts[0].ID, st.Accounts[1].ID}, 10)
+		require.NoError(t, err)
+		require.False(t, more)
+		require.Equal(t, all, w.transactions())
+	})
+}
+
 var errCrash = errors.New("the node dies here")
 
 // crashing fails one call of many, before or after it has happened.

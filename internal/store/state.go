@@ -161,14 +161,26 @@ func (s *Store) Newest(ctx context.Context, tenant bankfeed.TenantID, user bankf
 	return k, err
 }
 
-// RemoveTransactions deletes a portion of a connection's transactions and
-// reports whether there may be more.
+// RemoveTransactions deletes a portion of the transactions of accounts and
+// reports whether there may be more. An account that is not removed, of a
+// connection that is not closed, is left alone: its bank has listed it again.
 func (s *Store) RemoveTransactions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, accounts []bankfeed.AccountID, limit int) (more bool, err error) {
 	err = s.tx(ctx, func(tx *sql.Tx) error {
+		if s.engine == Postgres {
+			// Whoever lists an account again waits until this has ended, and
+			// reads its rows after that.
+			if _, err := tx.ExecContext(ctx, `SELECT id FROM accounts WHERE tenant_id = $1 AND id IN `+s.inNumbers("$2")+` ORDER BY id FOR SHARE`,
+				tenant, list(accounts)); err != nil {
+				return err
+			}
+		}
 		r, err := tx.ExecContext(ctx, `
 			DELETE FROM transactions WHERE tenant_id = $1 AND id IN (
-				SELECT id FROM transactions WHERE tenant_id = $1 AND user_id = $2 AND account_id IN `+s.inNumbers("$3")+` LIMIT $4)`,
-			tenant, user, list(accounts), limit)
+				SELECT id FROM transactions WHERE tenant_id = $1 AND user_id = $2 AND account_id IN `+s.inNumbers("$3")+` AND account_id NOT IN (
+					SELECT a.id FROM accounts a JOIN connections c ON c.tenant_id = a.tenant_id AND c.id = a.connection_id
+					WHERE a.tenant_id = $1 AND a.user_id = $2 AND a.removed_at IS NULL AND c.status <> $5)
+				LIMIT $4)`,
+			tenant, user, list(accounts), limit, bankfeed.ConnectionClosed)
 		if err != nil {
 			return err
 		}
