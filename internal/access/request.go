@@ -65,6 +65,21 @@ func (s *Service) Authenticated(refuse func(w http.ResponseWriter, r *http.Reque
 	}
 }
 
+// PSU reads what a client's headers PSU-IP-Address and PSU-User-Agent tell
+// about the person in front of the screen: nil if there is no address, false if
+// the address is none that a device can have.
+func PSU(address, userAgent string) (psu *bankfeed.PSU, ok bool) {
+	if address == "" {
+		return nil, true
+	}
+	ip, err := netip.ParseAddr(address)
+	ip = ip.Unmap()
+	if err != nil || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+		return nil, false
+	}
+	return &bankfeed.PSU{IP: ip.String(), UserAgent: strings.ToValidUTF8(userAgent, "")}, true
+}
+
 // Proxies are the addresses whose X-Forwarded-For is believed. Anybody can
 // send that header, so without proxies it is ignored.
 type Proxies []netip.Prefix

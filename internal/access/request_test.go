@@ -32,6 +32,27 @@ func TestBearer(t *testing.T) {
 	}
 }
 
+func TestPSU(t *testing.T) {
+	for address, want := range map[string]string{
+		"203.0.113.7":        "203.0.113.7",
+		"::ffff:203.0.113.7": "203.0.113.7",
+		"2001:db8::1":        "2001:db8::1",
+		"127.0.0.1":          "127.0.0.1",
+	} {
+		psu, ok := access.PSU(address, "Fire\xfffox")
+		require.True(t, ok, address)
+		require.Equal(t, &bankfeed.PSU{IP: want, UserAgent: "Firefox"}, psu)
+	}
+	for _, address := range []string{"0.0.0.0", "::", "::ffff:0.0.0.0", "224.0.0.1", "ff02::1", "::ffff:239.1.2.3", "fe80::1%eth0", "1.2.3.4:80", "1.2.3", "x", " "} {
+		psu, ok := access.PSU(address, "")
+		require.False(t, ok, address)
+		require.Nil(t, psu)
+	}
+	psu, ok := access.PSU("", "Firefox")
+	require.True(t, ok)
+	require.Nil(t, psu, "an agent alone says nothing")
+}
+
 func TestAuthenticated(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		c := f.client("", false)

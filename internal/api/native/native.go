@@ -8,7 +8,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -214,14 +213,11 @@ type Attended struct {
 
 // psu is nil when nobody is there.
 func (p Attended) psu() (*bankfeed.PSU, error) {
-	if p.IP == "" {
-		return nil, nil
-	}
-	ip, err := netip.ParseAddr(p.IP)
-	if err != nil || ip.Zone() != "" || ip.IsUnspecified() {
+	psu, ok := access.PSU(p.IP, p.UserAgent)
+	if !ok {
 		return nil, bankfeed.InvalidField("header.PSU-IP-Address", "expected the IP address of the PSU's device")
 	}
-	return &bankfeed.PSU{IP: ip.Unmap().String(), UserAgent: p.UserAgent}, nil
+	return psu, nil
 }
 
 // user finds the user that a request is about. names are the places where it

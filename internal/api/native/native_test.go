@@ -269,6 +269,7 @@ func TestProblems(t *testing.T) {
 		{name: "no_answer", method: "POST", target: "/v1/connections/101/answers", token: "user11", body: "{}", status: 422},
 		{name: "address", method: "POST", target: "/v1/connections/101/sessions", token: "user11", body: "{}", headers: []string{"PSU-IP-Address: " + secretText}, status: 422},
 		{name: "any_address", method: "POST", target: "/v1/connections/101/sessions", token: "user11", body: "{}", headers: []string{"PSU-IP-Address: ::"}, status: 422},
+		{name: "multicast_address", method: "POST", target: "/v1/connections/101/sessions", token: "user11", body: "{}", headers: []string{"PSU-IP-Address: 224.0.0.1"}, status: 422},
 		{name: "query", method: "GET", target: "/v1/transactions?limit=" + secretText + "&from=2026-02-30&status=" + secretText + "&created_since=x", token: "user11", status: 422},
 		{name: "query_unknown", method: "GET", target: "/v1/transactions?acount=1", token: "user11", status: 422},
 		{name: "amount", method: "GET", target: "/v1/transactions?min_amount=1,5", token: "user11", status: 422},

@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -19,6 +18,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/access"
 )
 
 // call is one request on its way.
@@ -108,17 +108,16 @@ func pathID[N ~int64](c *call) (N, error) {
 // not say that there is one.
 func (c *call) psu() (*bankfeed.PSU, error) {
 	address, agent := c.r.Header.Get(psuAddress.name), c.r.Header.Get(psuAgent.name)
-	if address == "" {
-		return nil, nil
-	}
-	ip, err := netip.ParseAddr(address)
-	if err != nil || ip.Zone() != "" || ip.IsUnspecified() || ip.IsMulticast() {
+	psu, ok := access.PSU(address, agent)
+	if !ok {
 		return nil, bankfeed.InvalidField(psuAddress.name, "must be the IP address of the user's device")
 	}
-	if _, err := check(nil, psuAgent.schema, agent, psuAgent.name); err != nil {
-		return nil, err
+	if psu != nil {
+		if _, err := check(nil, psuAgent.schema, agent, psuAgent.name); err != nil {
+			return nil, err
+		}
 	}
-	return &bankfeed.PSU{IP: ip.Unmap().String(), UserAgent: agent}, nil
+	return psu, nil
 }
 
 // body reads a JSON body into v, whatever its content type says: curl -d calls
