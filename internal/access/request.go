@@ -112,6 +112,13 @@ func (p Proxies) ClientNet(r *http.Request) netip.Prefix {
 	return n
 }
 
+// Untrusted reports whether the request seems to have come through a proxy that
+// is not in p: it was forwarded by a neighbour.
+func (p Proxies) Untrusted(r *http.Request) (peer netip.Addr, ok bool) {
+	peer, known := parseAddr(r.RemoteAddr)
+	return peer, known && (peer.IsPrivate() || peer.IsLoopback()) && !p.trusts(peer) && r.Header.Get("X-Forwarded-For") != ""
+}
+
 func (p Proxies) client(r *http.Request) netip.Addr {
 	a, ok := parseAddr(r.RemoteAddr)
 	if !ok || !p.trusts(a) {

@@ -53,6 +53,30 @@ func TestPSU(t *testing.T) {
 	require.Nil(t, psu, "an agent alone says nothing")
 }
 
+func TestUntrustedProxies(t *testing.T) {
+	p := access.Proxies{netip.MustParsePrefix("10.1.0.0/16")}
+	for _, x := range []struct {
+		peer, forwarded string
+		want            bool
+	}{
+		{"10.2.0.1:80", "203.0.113.7", true},
+		{"127.0.0.1:80", "203.0.113.7", true},
+		{"[fd00::1]:80", "203.0.113.7", true},
+		{"10.1.0.1:80", "203.0.113.7", false}, // trusted
+		{"10.2.0.1:80", "", false},
+		{"198.51.100.1:80", "203.0.113.7", false}, // anybody can send the header
+		{"@", "203.0.113.7", false},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = x.peer
+		if x.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", x.forwarded)
+		}
+		_, got := p.Untrusted(r)
+		require.Equal(t, x.want, got, "%+v", x)
+	}
+}
+
 func TestAuthenticated(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
 		c := f.client("", false)

@@ -240,6 +240,10 @@ func (e *examination) publicURL() {
 		return
 	}
 	e.add(OK, subject, "%s", e.PublicURL)
+	if err == nil && u.Scheme == "https" && len(e.TrustedProxies) == 0 {
+		// The hub itself speaks http only.
+		e.add(Warn, "trusted proxies", "none, but somebody ends https for %s: banks are told the proxy's address as the user's (--trusted-proxies)", e.PublicURL)
+	}
 }
 
 // bankEndpoints tries whether each bank answers at all; what, does not matter.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -49,7 +50,7 @@ func (a *App) openParts(context.Context) error {
 		Kick: func() { a.kick(bankfeed.WorkSession) }})
 	a.consent = consent.New(consent.Config{
 		Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log, Kick: kick,
-		PublicURL: a.publicURL, Address: access.Proxies(a.cfg.TrustedProxies).ClientIP,
+		PublicURL: a.publicURL, Address: a.clientIP(),
 		Users: a.access, Keys: a.data.UserKeys, Log: a.cleaner,
 	})
 	if a.cfg.Does(config.RoleSync) {
@@ -68,6 +69,22 @@ func (a *App) openParts(context.Context) error {
 			a.sweep("retention", time.Hour, a.cleaner.Trim))
 	}
 	return nil
+}
+
+// clientIP returns the address of the browser behind a request of a start page.
+// It warns, once, of what looks like a proxy that nobody told us of: banks are
+// told its address as the user's then.
+func (a *App) clientIP() func(*http.Request) string {
+	proxies := access.Proxies(a.cfg.TrustedProxies)
+	var once sync.Once
+	return func(r *http.Request) string {
+		if peer, stranger := proxies.Untrusted(r); stranger {
+			once.Do(func() {
+				a.log.WarnContext(r.Context(), "a proxy that is not in BANKFEED_TRUSTED_PROXIES forwards users' requests: its address is taken for theirs", "peer", peer)
+			})
+		}
+		return proxies.ClientIP(r)
+	}
 }
 
 // accessesKept is far more than the rolling day within which banks count.
