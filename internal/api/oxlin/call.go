@@ -243,7 +243,14 @@ func join(at, name string) string {
 
 // write answers. An error means that the client has not got the answer whole,
 // as far as this machine can tell.
-func (c *call) write(status int, v any) error {
+func (c *call) write(status int, v any) error { return c.put(status, v, true) }
+
+// writeOpen answers like write, but without a length: the client learns only
+// when the handler returns that it has the answer whole. What must be done
+// before it asks again can be done until then.
+func (c *call) writeOpen(status int, v any) error { return c.put(status, v, false) }
+
+func (c *call) put(status int, v any, length bool) error {
 	var body []byte
 	if v != nil {
 		var err error
@@ -251,6 +258,8 @@ func (c *call) write(status int, v any) error {
 			return err
 		}
 		c.w.Header().Set("Content-Type", "application/json")
+	}
+	if length && status != http.StatusNoContent { // which has no body, and so no length
 		c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	c.answered = true

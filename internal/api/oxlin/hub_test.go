@@ -82,6 +82,7 @@ type hub struct {
 	batches [][]bankfeed.Event // one for each read
 	reads   []read
 	written []bool
+	onDone  func() // before written is noted, if set
 	follow  chan []bankfeed.Event
 	follows []bankfeed.Position // after, -1 for none
 }
@@ -239,6 +240,9 @@ func (h *hub) Read(_ context.Context, q oxlin.Queue, after *bankfeed.Position, l
 		batch, h.batches = h.batches[0], h.batches[1:]
 	}
 	return batch, func(written bool) {
+		if h.onDone != nil {
+			h.onDone()
+		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		h.written = append(h.written, written)

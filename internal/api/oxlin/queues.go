@@ -20,8 +20,8 @@ type Queues interface {
 	// It commits what the previous call returned if that call's done heard
 	// true, else returns it again. With after it reads what follows that
 	// position instead and sets the queue there. done is called once, also
-	// without events: the queue lives on from then. A client can ask again
-	// before done is heard, so the next call waits for it.
+	// without events: the queue lives on from then. A client that asks again
+	// before done is heard waits for it at the same node.
 	Read(ctx context.Context, q Queue, after *bankfeed.Position, limit int, wait time.Duration) (events []bankfeed.Event, done func(written bool), err error)
 	// Follow returns what follows after, or where the queue stands if nil, and
 	// moves nothing. It waits up to wait while there is nothing.
@@ -143,7 +143,7 @@ func (a *API) poll(c *call, q Queue, after *bankfeed.Position, most int, wait ti
 		shown := render(events)
 		switch {
 		case len(shown) > 0:
-			err = c.write(http.StatusOK, shown)
+			err = c.writeOpen(http.StatusOK, shown) // whole for the client after done
 		case len(events) == 0:
 			err = c.write(http.StatusNoContent, nil)
 		default:

@@ -63,11 +63,14 @@ func TestPageCommands(t *testing.T) {
 	res := curl("POST", "/v2.1/queues/subscribe", "{\n\"topics\": [\"connections\"]\n}")
 	require.Equal(t, "201 Created", res.Status)
 	require.Equal(t, "/queues/q1", res.Header.Get("location"))
+	require.Equal(t, []string{"0"}, res.Header["Content-Length"])
+	require.Empty(t, res.TransferEncoding)
 
 	for _, path := range []string{"/v2.1" + res.Header.Get("location"), res.Header.Get("location")} {
 		res = curl("GET", path, "")
 		require.Equal(t, "204 No Content", res.Status)
 		require.Empty(t, res.Header.Get("Content-Type"))
+		require.Empty(t, res.TransferEncoding)
 
 		c.hub.put(event(14))
 		res = curl("GET", path, "")
@@ -154,6 +157,40 @@ func TestPollReportsWhetherTheAnswerWasWritten(t *testing.T) {
 	poll(gone, false)
 	require.Equal(t, []bool{true, false, false}, c.hub.written)
 	require.Empty(t, c.log.String(), "a client that goes is no fault of the hub")
+}
+
+// The client of a poll has its answer whole only after the queue has moved, or
+// another node would give it the same events again.
+func TestPollEndsAfterTheQueueMoved(t *testing.T) {
+	c := newClient(t)
+	c.hub.queues["q1"] = true
+	c.hub.put(event(14))
+	ended := make(chan struct{})
+	early := make(chan bool, 1)
+	c.hub.onDone = func() {
+		select {
+		case <-ended:
+			early <- true
+		case <-time.After(200 * time.Millisecond): // a client that has it whole would know by now
+			early <- false
+		}
+	}
+	server := httptest.NewServer(c.api)
+	defer server.Close()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/queues/q1", nil)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer user")
+	res, err := server.Client().Do(r)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.Equal(t, int64(-1), res.ContentLength)
+	body, err := io.ReadAll(res.Body)
+	close(ended)
+	require.NoError(t, err)
+	sameText(t, "["+eventBody+"]", string(body))
+	require.False(t, <-early)
+	server.Close() // waits for the handler
+	require.Equal(t, []bool{true}, c.hub.written)
 }
 
 // streamWriter collects what a stream writes.
