@@ -2,6 +2,7 @@ package consent
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -240,7 +241,20 @@ func (a *attempt) conclude(ctx context.Context, k bankfeed.Consent, out said, as
 		if s.run, s.ch, late = waiting(st, a.mode, s.now); late != nil {
 			s.calls(out.calls) // they were made, and that is all
 			stored := st.Consent(k.ID)
-			orphan = stored == nil || stored.Status == bankfeed.ConsentRejected
+			orphan = stored == nil || stored.Status == bankfeed.ConsentRejected ||
+				stored.Status == bankfeed.ConsentReceived && errors.Is(late, errTooLate)
+			if a.useState == nil || out.info == nil || out.info.State == connector.ConsentPending {
+				return nil
+			}
+			// The bank has made up its mind, so the way back is used up.
+			_, l, err := a.s.Store.LinkByToken(ctx, a.token)
+			if err != nil {
+				return err
+			}
+			if string(l.State) == string(a.useState) {
+				l.State, l.EndedAt, l.Credentials = nil, &s.now, ""
+				c.Links = append(c.Links, l)
+			}
 			return nil
 		}
 		var link *bankfeed.Link

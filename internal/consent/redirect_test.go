@@ -11,6 +11,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/connector"
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/store/storetest"
 )
@@ -119,7 +120,34 @@ func TestAnAbortedLinkEnds(t *testing.T) {
 				require.Equal(t, http.StatusGone, w.get(back).StatusCode, "a way back that comes too late")
 				require.Equal(t, bankfeed.ConsentRejected, st.Consents[0].Status)
 			}
-			require.Empty(t, w.events())
+			require.Empty(t, w.told())
+		})
+	}
+}
+
+// A consent that was granted too late is nobody's: it ends at the bank.
+func TestAConsentThatComesTooLateIsGivenBack(t *testing.T) {
+	for name, ended := range map[string]bool{"the session has ended": true, "nobody has ended it yet": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, storetest.SQLite(t))
+			l := w.link(w.linking(redirect))
+			back := w.atBank(w.sent(w.get(l.Steps[0].RedirectURL)), "fine")
+			grant := w.state(l.Connection.ID).Consents[0].Grant
+			require.Equal(t, connector.ConsentValid, w.honoured(bankfeed.Redirect, grant))
+			w.advance(31 * time.Minute)
+			if ended {
+				w.work()
+			}
+			w.event(`{"event":"bank_down"}`)
+			require.Equal(t, http.StatusGone, w.get(back).StatusCode)
+			w.event(`{"event":"bank_up"}`)
+			require.Equal(t, http.StatusGone, w.get(back).StatusCode, "it works until the bank has answered")
+			require.Equal(t, connector.ConsentTerminated, w.honoured(bankfeed.Redirect, grant))
+			require.Equal(t, http.StatusNotFound, w.get(back).StatusCode, "once")
+			w.work()
+			st := w.state(l.Connection.ID)
+			require.Equal(t, bankfeed.ConsentRejected, st.Consents[0].Status)
+			require.Empty(t, st.Accounts)
 		})
 	}
 }

@@ -275,15 +275,19 @@ func (s *Service) back(ctx context.Context, state string, refused bool, waits in
 	if err := v.load(ctx); err != nil {
 		return page{}, err
 	}
-	if _, _, err := waiting(&v.st, v.link.Mode, s.now()); err != nil {
-		return v.over(), nil //nolint:nilerr // the page is the answer to it
-	}
 	k := v.st.Consent(v.link.Consent)
-	if k == nil {
-		return page{}, bankfeed.ErrNotFound
-	}
+	_, _, late := waiting(&v.st, v.link.Mode, s.now())
 	a := v.attempt()
 	a.useState = hashOf(state)
+	switch {
+	case late != nil && k != nil && (k.Status == bankfeed.ConsentReceived || k.Status == bankfeed.ConsentRejected):
+		// It may have been granted all the same, and nobody will use it.
+		return v.conclude(ctx, a, *k, a.check(ctx, v.st, *k), nil)
+	case late != nil:
+		return v.over(), nil
+	case k == nil:
+		return page{}, bankfeed.ErrNotFound
+	}
 	next := newSecret()
 	if waits < maxWaits {
 		a.nextState = hashOf(next)
