@@ -109,7 +109,9 @@ func TestUUIDsNameNumbers(t *testing.T) {
 func second[T any](_ T, ok bool) bool { return ok }
 
 func TestSecretsDoNotShow(t *testing.T) {
-	s := struct{ Token bankfeed.Secret }{"hunter2"}
+	s := struct {
+		Token bankfeed.Secret `json:"token"`
+	}{"hunter2"}
 	text, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)

@@ -168,7 +168,7 @@ func ensureKeyFile(path string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // it has its final name by then, or is of no use
 	key := make([]byte, keySize)
 	rand.Read(key)
 	_, err = f.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")

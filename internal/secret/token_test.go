@@ -1,7 +1,6 @@
 package secret_test
 
 import (
-	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -11,7 +10,7 @@ import (
 
 func TestToken(t *testing.T) {
 	a, b := secret.NewToken("bf_"), secret.NewToken("bf_")
-	require.Regexp(t, regexp.MustCompile(`^bf_[A-Za-z0-9_-]{43}$`), a)
+	require.Regexp(t, `^bf_[A-Za-z0-9_-]{43}$`, a)
 	require.NotEqual(t, a, b)
 
 	h := secret.HashToken(a)
