@@ -52,6 +52,9 @@ func (a *App) openParts(context.Context) error {
 		Store: s, Banks: a.banks, Installation: in, Build: a.build, Node: a.node, Now: a.now, Logger: a.log, Kick: kick,
 		PublicURL: a.publicURL, Address: a.clientIP(),
 		Users: a.access, Keys: a.data.UserKeys, Log: a.cleaner,
+		// Readers of the log and of queues do not say how far they have got, so
+		// they get the day that deletions stay readable at most.
+		Told: func(context.Context, bankfeed.TenantID, bankfeed.UserID) (bool, error) { return false, nil },
 	})
 	if a.cfg.Does(config.RoleSync) {
 		a.claims(bankfeed.WorkSession, a.cfg.SessionsAtOnce, a.banks.MaxConcurrent, a.ingest.Run)

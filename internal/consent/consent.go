@@ -67,7 +67,7 @@ type Config struct {
 	// answer (5 min).
 	LinkTimeout, ChallengeTimeout time.Duration
 
-	// For erasures.
+	// For erasures; the log for removals too.
 	Users Users
 	Keys  Keys
 	Log   Log

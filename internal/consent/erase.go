@@ -21,9 +21,15 @@ type Keys interface {
 	Destroy(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error
 }
 
-// Log blanks what the event log says about a user: eventlog.Cleaner.
+// Log blanks what the event log says: eventlog.Cleaner.
 type Log interface {
 	Redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (int, error)
+	// RedactButDeletions leaves what says that something was removed.
+	RedactButDeletions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error
+	// RedactConnection blanks the data of a connection that is removed;
+	// RedactAccounts that of some of its accounts.
+	RedactConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) error
+	RedactAccounts(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, accounts []bankfeed.AccountID) error
 }
 
 const (
@@ -81,6 +87,9 @@ func (s *Service) RunErasure(ctx context.Context, f bankfeed.Fence) error {
 	}
 	if later, err := s.eraseConnections(ctx, f, since); err != nil || later != nil {
 		if later != nil {
+			if err := s.Log.RedactButDeletions(ctx, f.Tenant, user); err != nil {
+				return err
+			}
 			err = s.Store.FinishWork(ctx, f, *later)
 		}
 		return err
@@ -91,6 +100,10 @@ func (s *Service) RunErasure(ctx context.Context, f bankfeed.Fence) error {
 			return err
 		}
 		if !told {
+			// Calls to the banks came after the first time.
+			if err := s.Log.RedactButDeletions(ctx, f.Tenant, user); err != nil {
+				return err
+			}
 			return s.Store.FinishWork(ctx, f, bankfeed.Release{ReadyAt: s.now().Add(toldEvery)})
 		}
 	}

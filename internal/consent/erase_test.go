@@ -86,7 +86,7 @@ func TestDeletionsAreToldBeforeTheKeyGoes(t *testing.T) {
 			w.work()
 			var readable []string
 			for _, e := range w.all() {
-				if e.Snapshot != nil && e.Type != bankfeed.EventBankCalled {
+				if e.Snapshot != nil {
 					readable = append(readable, string(e.Type))
 				}
 			}
@@ -115,6 +115,9 @@ func TestErasureWithABankThatIsDown(t *testing.T) {
 	w.work()
 	require.Len(t, w.connections(), 1)
 	require.Zero(t, w.transactions())
+	for _, e := range w.all() {
+		require.Nil(t, e.Snapshot, e.Type)
+	}
 	w.advance(time.Hour)
 	w.work()
 	w.requireErased()

@@ -187,6 +187,9 @@ func (r *removal) connection(ctx context.Context, st bankfeed.ConnectionState) e
 	if err := r.transactions(ctx, st, accountIDs(st.Accounts)); err != nil {
 		return err
 	}
+	if err := r.s.Log.RedactConnection(ctx, r.fence.Tenant, st.User.ID, r.id); err != nil {
+		return err
+	}
 	if open > 0 {
 		if wait, ok := r.s.patience(closedAt(st.Connection)); ok {
 			return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: wait})
@@ -307,6 +310,9 @@ func (r *removal) endConsents(ctx context.Context) error {
 			settled[k.ID] = true
 			since = latest(since, *k.DeletedAt)
 		}
+	}
+	if err := r.redact(ctx, gone); err != nil {
+		return err
 	}
 	_, open, err := r.endAtBank(ctx, st, func(k *bankfeed.Consent) bool { return k.DeletedAt != nil })
 	if err != nil {
@@ -453,6 +459,20 @@ func (r *removal) transactions(ctx context.Context, st bankfeed.ConnectionState,
 			return err
 		}
 	}
+}
+
+// redact blanks what the log says of accounts that nobody has listed again.
+func (r *removal) redact(ctx context.Context, accounts []bankfeed.AccountID) error {
+	st, err := r.s.Store.RemovalState(ctx, r.fence.Tenant, r.id)
+	if err != nil {
+		return err
+	}
+	if reading(st.Session) {
+		return errReading
+	}
+	still := left(&st)
+	accounts = slices.DeleteFunc(slices.Clone(accounts), func(id bankfeed.AccountID) bool { return !slices.Contains(still, id) })
+	return r.s.Log.RedactAccounts(ctx, r.fence.Tenant, st.User.ID, r.id, accounts)
 }
 
 // endAtBank ends consents at the bank and reports how many of them it could not

@@ -77,6 +77,10 @@ func TestAConnectionIsRemoved(t *testing.T) {
 			}
 		}
 		require.Equal(t, []string{"consent.deleted", "connection.deleted"}, types)
+		for _, e := range w.all() {
+			data := e.Type.Topic() == bankfeed.TopicData || e.Type == bankfeed.EventAccountsListSucceeded || e.Type == bankfeed.EventConsentCreated
+			require.Equal(t, data, e.Snapshot == nil, e.Type)
+		}
 		require.Equal(t, bankfeed.ConsentConfirmed, deleted.Status, "its last state")
 		require.Len(t, deleted.Accounts, 2)
 		require.ErrorIs(t, w.consent.DeleteConnection(ctx, w.tenant, w.user.ID, id), bankfeed.ErrNotFound)
@@ -188,6 +192,12 @@ func TestAConsentIsRemoved(t *testing.T) {
 			}
 		}
 		require.Equal(t, 2, removed)
+		kept := map[bankfeed.AccountID]bool{st.Accounts[0].ID: true, st.Accounts[1].ID: true}
+		for _, e := range w.all() {
+			if e.Account != 0 {
+				require.Equal(t, kept[e.Account] || e.Type == bankfeed.EventAccountRemoved, e.Snapshot != nil, e.Type)
+			}
+		}
 		require.ErrorIs(t, w.consent.DeleteConsent(ctx, w.tenant, w.user.ID, k.ID), bankfeed.ErrNotFound)
 
 		// The connection can be linked again.
@@ -379,6 +389,14 @@ func (c *crashing) Destroy(ctx context.Context, tenant bankfeed.TenantID, user b
 func (c *crashing) Redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (n int, err error) {
 	err = c.step(func() error { n, err = c.Log.Redact(ctx, tenant, user); return err })
 	return n, err
+}
+
+func (c *crashing) RedactButDeletions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error {
+	return c.step(func() error { return c.Log.RedactButDeletions(ctx, tenant, user) })
+}
+
+func (c *crashing) RedactConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) error {
+	return c.step(func() error { return c.Log.RedactConnection(ctx, tenant, user, id) })
 }
 
 // crash puts a crash before, or after, the nth step from now on.

@@ -19,11 +19,19 @@ type Endings interface {
 	// before the first that is not older than before, none after upTo. It
 	// raises the floor and returns how many are gone.
 	TrimEvents(ctx context.Context, tenant bankfeed.TenantID, lane int, before time.Time, upTo bankfeed.Position, limit int) (int, error)
-	// RedactEvents blanks the payloads of the next events of a user after a
-	// position, up to limit of them, and returns how many it looked at and the
-	// last one's position.
-	RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, after bankfeed.Position, limit int) (
+	// RedactEvents looks at the next events of a user after a position, up to
+	// limit of them, and blanks the payloads of those that a part selects. It
+	// returns how many it looked at and the last one's position.
+	RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p Part, after bankfeed.Position, limit int) (
 		n int, last bankfeed.Position, err error)
+}
+
+// Part selects events of a user: those that fit all that is set.
+type Part struct {
+	Connection bankfeed.ConnectionID
+	Accounts   []bankfeed.AccountID
+	Only       []bankfeed.EventType
+	Except     []bankfeed.EventType
 }
 
 // Cleaner ends events.
@@ -84,13 +92,51 @@ func (c *Cleaner) trim(ctx context.Context, l Lane, before time.Time) (removed i
 
 // Redact blanks what the log says about a user, in place: the events stay, with
 // type, time and numbers. It returns how many events of the user there are.
-func (c *Cleaner) Redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (blanked int, err error) {
+func (c *Cleaner) Redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (int, error) {
+	return c.redact(ctx, tenant, user, Part{})
+}
+
+// deletions say that something was removed: who follows the log must still
+// learn of them when all else is blank.
+var deletions = []bankfeed.EventType{bankfeed.EventConnectionDeleted, bankfeed.EventConsentDeleted}
+
+// RedactButDeletions is Redact for all but what says that something was
+// removed.
+func (c *Cleaner) RedactButDeletions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) error {
+	_, err := c.redact(ctx, tenant, user, Part{Except: deletions})
+	return err
+}
+
+// RedactConnection blanks what the log says about the accounts of a connection,
+// its consents and its bank's answers. How its sessions began and ended stays,
+// for whoever waits for that, and so do its deletions.
+func (c *Cleaner) RedactConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) error {
+	_, err := c.redact(ctx, tenant, user, Part{Connection: id, Only: []bankfeed.EventType{
+		bankfeed.EventAccountCreated, bankfeed.EventAccountUpdated, bankfeed.EventAccountRemoved, bankfeed.EventAccountFinished,
+		bankfeed.EventTransactionCreated, bankfeed.EventTransactionUpdated, bankfeed.EventTransactionRemoved,
+		bankfeed.EventAccountsListSucceeded, bankfeed.EventBankCalled,
+		bankfeed.EventConsentCreated, bankfeed.EventConsentUpdated, bankfeed.EventConsentExpiring,
+	}})
+	return err
+}
+
+// RedactAccounts blanks what the log says about accounts of a connection, but
+// for account.removed, which says that they are gone.
+func (c *Cleaner) RedactAccounts(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, accounts []bankfeed.AccountID) error {
+	if len(accounts) == 0 {
+		return nil
+	}
+	_, err := c.redact(ctx, tenant, user, Part{Connection: id, Accounts: accounts, Except: []bankfeed.EventType{bankfeed.EventAccountRemoved}})
+	return err
+}
+
+func (c *Cleaner) redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p Part) (seen int, err error) {
 	var after bankfeed.Position
 	for {
-		n, last, err := c.Store.RedactEvents(ctx, tenant, user, after, chunk)
-		blanked, after = blanked+n, last
+		n, last, err := c.Store.RedactEvents(ctx, tenant, user, p, after, chunk)
+		seen, after = seen+n, last
 		if err != nil || n < chunk {
-			return blanked, err
+			return seen, err
 		}
 	}
 }

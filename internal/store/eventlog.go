@@ -224,7 +224,7 @@ func (s *Store) TrimEvents(ctx context.Context, tenant bankfeed.TenantID, lane i
 }
 
 // RedactEvents implements eventlog.Endings.
-func (s *Store) RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, after bankfeed.Position, limit int) (n int, last bankfeed.Position, err error) {
+func (s *Store) RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p eventlog.Part, after bankfeed.Position, limit int) (n int, last bankfeed.Position, err error) {
 	err = s.write.QueryRowContext(ctx, `
 		SELECT count(*), coalesce(max(position), $3) FROM (
 			SELECT position FROM events WHERE tenant_id = $1 AND user_id = $2 AND position > $3 ORDER BY position LIMIT $4) AS next`,
@@ -232,8 +232,25 @@ func (s *Store) RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user
 	if err != nil || n == 0 {
 		return 0, after, err
 	}
+	where, args := ``, []any{tenant, user, after, last}
+	add := func(condition string, v any) {
+		args = append(args, v)
+		where += ` AND ` + condition
+	}
+	next := func() string { return fmt.Sprintf("$%d", len(args)+1) }
+	if p.Connection != 0 {
+		add(`connection_id = `+next(), p.Connection)
+	}
+	if len(p.Accounts) > 0 {
+		add(`account_id IN `+s.inNumbers(next()), list(p.Accounts))
+	}
+	if len(p.Only) > 0 {
+		add(`type IN `+s.inList(next()), list(p.Only))
+	}
+	if len(p.Except) > 0 {
+		add(`type NOT IN `+s.inList(next()), list(p.Except))
+	}
 	_, err = s.write.ExecContext(ctx, `
-		UPDATE events SET payload = NULL WHERE tenant_id = $1 AND user_id = $2 AND position > $3 AND position <= $4 AND payload IS NOT NULL`,
-		tenant, user, after, last)
+		UPDATE events SET payload = NULL WHERE tenant_id = $1 AND user_id = $2 AND position > $3 AND position <= $4 AND payload IS NOT NULL`+where, args...)
 	return n, last, err
 }
