@@ -28,6 +28,7 @@ type commands struct {
 	Client  clientCommand  `cmd:"" help:"Manage the clients that may call the API."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date."`
 	Keys    keysCommand    `cmd:"" help:"Manage the keys that seal data."`
+	Bench   benchCommand   `cmd:"" help:"Measure the hub on this machine."`
 	Doctor  doctorCommand  `cmd:"" help:"Say what is wrong, if something is."`
 	Version versionCommand `cmd:"" help:"Show the build and what it stands on."`
 }

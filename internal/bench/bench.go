@@ -46,8 +46,9 @@ type Options struct {
 	Quick bool // small numbers, and without the cases that take long
 	JSON  bool
 	Out   io.Writer
-	// Progress is told what is going on; nil keeps quiet.
-	Progress func(text string)
+	// Progress is told what is going on, Notice what is left out and why; nil
+	// keeps quiet.
+	Progress, Notice func(text string)
 	// Self is the bankfeed binary, for cases that need a process of their own.
 	Self string
 }
@@ -72,25 +73,26 @@ func Names() []string {
 
 // Run measures one bench, or all of them. Engines that this machine does not
 // offer are said to be missing and left out.
-func Run(ctx context.Context, name string, o Options) error {
-	r := &run{Options: o}
-	if r.Progress == nil {
-		r.Progress = func(string) {}
+func Run(ctx context.Context, name string, o Options) (err error) {
+	if name != "all" && !slices.Contains(Names(), name) {
+		return fmt.Errorf("no bench is called %q; there are %s and all", name, strings.Join(Names(), ", "))
 	}
-	known := false
+	r := &run{Options: o}
+	for _, tell := range []*func(string){&r.Progress, &r.Notice} {
+		if *tell == nil {
+			*tell = func(string) {}
+		}
+	}
+	defer func() { err = errors.Join(err, r.end()) }()
 	for _, b := range benches {
 		if name != "all" && name != b.name {
 			continue
 		}
-		known = true
 		if err := b.run(ctx, r); err != nil {
 			return fmt.Errorf("bench %s: %w", b.name, err)
 		}
 	}
-	if !known {
-		return fmt.Errorf("no bench is called %q; there are %s and all", name, strings.Join(Names(), ", "))
-	}
-	return r.flush()
+	return nil
 }
 
 type run struct {
@@ -109,11 +111,12 @@ func (r *run) emit(row Row) error {
 	return nil
 }
 
-func (r *run) flush() error {
+// end stops what was started, and prints the table as far as it came.
+func (r *run) end() error {
 	if r.postgres != nil {
 		defer func() { _ = r.postgres.Stop() }() // the figures stand whatever becomes of the server
 	}
-	if r.JSON {
+	if r.JSON || len(r.rows) == 0 {
 		return nil
 	}
 	w := tabwriter.NewWriter(r.Out, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -165,7 +168,7 @@ func (r *run) places(ctx context.Context) ([]place, error) {
 		r.postgres, err = services.Postgres(ctx)
 		switch {
 		case errors.Is(err, services.ErrNotFound):
-			r.Progress("PostgreSQL: not found, left out")
+			r.Notice("PostgreSQL is not there: left out")
 		case err != nil:
 			return nil, err
 		default:

@@ -21,17 +21,22 @@ func (s *Store) addRows(ctx context.Context, tx *sql.Tx, table string, columns [
 	if n == 0 {
 		return nil
 	}
+	var err error
 	if s.engine == Postgres {
-		return copyRows(ctx, tx, table, columns, n, row)
+		err = copyRows(ctx, tx, table, columns, n, row)
+	} else {
+		into := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES "
+		marks := "(" + strings.Repeat("?, ", len(columns)-1) + "?)"
+		whole := n - n%rowsAtOnce
+		err = insertRows(ctx, tx, into+strings.Repeat(marks+", ", rowsAtOnce-1)+marks, 0, whole, rowsAtOnce, row)
+		if err == nil {
+			err = insertRows(ctx, tx, into+marks, whole, n, 1, row)
+		}
 	}
-	into := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") VALUES "
-	marks := "(" + strings.Repeat("?, ", len(columns)-1) + "?)"
-	whole := n - n%rowsAtOnce
-	err := insertRows(ctx, tx, into+strings.Repeat(marks+", ", rowsAtOnce-1)+marks, 0, whole, rowsAtOnce, row)
-	if err == nil {
-		err = insertRows(ctx, tx, into+marks, whole, n, 1, row)
+	if err != nil {
+		return cmp.Or(ctx.Err(), err) // the end of ctx shows as a lost connection, or an ended transaction
 	}
-	return err
+	return nil
 }
 
 // insertRows runs a statement of some rows until all are in. It does not let the
@@ -54,7 +59,7 @@ func insertRows(ctx context.Context, tx *sql.Tx, query string, from, to, atOnce 
 			args = append(args, row(i+j)...)
 		}
 		if _, err := st.ExecContext(endless, args...); err != nil {
-			return cmp.Or(ctx.Err(), err)
+			return err
 		}
 	}
 	return nil

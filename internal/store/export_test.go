@@ -84,3 +84,14 @@ func (s *Store) ExplainEvents(ctx context.Context, q eventlog.Query) (string, er
 	}, explain+`SELECT type, payload FROM events WHERE `+where+` ORDER BY position LIMIT 500`, args...)
 	return strings.Join(lines, "\n"), err
 }
+
+// AddRows adds rows in a transaction of their own.
+func (s *Store) AddRows(ctx context.Context, table string, columns []string, n int, row func(i int) []any) error {
+	return s.tx(ctx, func(tx *sql.Tx) error { return s.addRows(ctx, tx, table, columns, n, row) })
+}
+
+// Count counts the rows of a query.
+func (s *Store) Count(ctx context.Context, query string, args ...any) (n int, err error) {
+	err = s.write.QueryRowContext(ctx, query, args...).Scan(&n)
+	return n, err
+}
