@@ -33,15 +33,15 @@ var arrows = []struct {
 	{"client", []string{".", "wire/*"}},
 
 	// the binary, and what knows everybody
-	{"cmd/bankfeed", []string{".", "internal/app", "internal/bench", "internal/config", "internal/demo", "internal/sandbox", "internal/services", "internal/telemetry"}},
+	{"cmd/bankfeed", []string{".", "internal/app", "internal/bench", "internal/config", "internal/demo", "internal/sandbox", "internal/backing", "internal/telemetry"}},
 	{"internal/demo", []string{".", "wire/*", "internal/app", "internal/config", "internal/sandbox", "internal/telemetry"}}, // a client and a browser
 	{"internal/app", []string{".", "wire/*", "internal/*", "internal/*/*"}},
 	{"internal/bench", []string{".", "wire/*", "internal/*", "internal/*/*"}},
 
 	// support of tests; only tests and each other import it, see TestProductIsFreeOfTestSupport
-	{"internal/services/servicetest", []string{"internal/services"}},
-	{"internal/store/storetest", append([]string{"internal/store", "internal/services", "internal/services/servicetest"}, contracts...)},
-	{"internal/testrun", []string{"internal/services"}},
+	{"internal/backing/backingtest", []string{"internal/backing"}},
+	{"internal/store/storetest", append([]string{"internal/store", "internal/backing", "internal/backing/backingtest"}, contracts...)},
+	{"internal/testrun", []string{"internal/backing"}},
 	{"test", []string{".", "wire/*", "client", "internal/*", "internal/*/*"}},
 	{"test/*", []string{".", "wire/*", "client", "internal/*", "internal/*/*"}},
 
@@ -58,7 +58,7 @@ var arrows = []struct {
 	{"internal/secret", []string{"."}},
 	{"internal/telemetry", []string{".", "internal/secret"}}, // no IBAN reaches a log
 	{"internal/config", []string{"."}},
-	{"internal/services", nil},
+	{"internal/backing", nil},
 	{"internal/sandbox", []string{"."}}, // a bank knows nothing of the hub
 
 	// edges: they plug into the contract they fulfil

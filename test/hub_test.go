@@ -11,8 +11,8 @@ import (
 
 	hubwords "github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/app"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 	"github.com/bankfeed/bankfeed/internal/config"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
 	"github.com/bankfeed/bankfeed/internal/telemetry"
 )
 
@@ -51,7 +51,7 @@ func sqliteSettings(t *testing.T) config.Settings {
 
 func postgresSettings(t *testing.T) config.Settings {
 	s := sqliteSettings(t)
-	s.DatabaseURL, s.MasterKey, s.Migrate, s.DatabaseConns = hubwords.Secret(servicetest.PostgresURL(t)), masterKey, "true", "16"
+	s.DatabaseURL, s.MasterKey, s.Migrate, s.DatabaseConns = hubwords.Secret(backingtest.PostgresURL(t)), masterKey, "true", "16"
 	return s
 }
 

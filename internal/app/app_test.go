@@ -15,15 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 	"github.com/bankfeed/bankfeed/internal/config"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/telemetry"
 )
 
-// A server that servicetest has started is watched until the process ends.
+// A server that backingtest has started is watched until the process ends.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/bankfeed/bankfeed/internal/services.(*process).start.func1"),
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/bankfeed/bankfeed/internal/backing.(*process).start.func1"),
 		goleak.IgnoreAnyFunction("os/exec.(*Cmd).Wait"))
 }
 
@@ -44,7 +44,7 @@ func settings(t *testing.T, args ...string) config.Config {
 
 func usePostgres(t *testing.T) {
 	t.Helper()
-	t.Setenv("BANKFEED_DATABASE_URL", servicetest.PostgresURL(t))
+	t.Setenv("BANKFEED_DATABASE_URL", backingtest.PostgresURL(t))
 	t.Setenv("BANKFEED_MASTER_KEY", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
 }
 

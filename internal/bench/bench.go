@@ -17,7 +17,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/bankfeed/bankfeed/internal/services"
+	"github.com/bankfeed/bankfeed/internal/backing"
 	"github.com/bankfeed/bankfeed/internal/store"
 )
 
@@ -98,7 +98,7 @@ func Run(ctx context.Context, name string, o Options) (err error) {
 type run struct {
 	Options
 	rows     []Row
-	postgres *services.PostgresServer
+	postgres *backing.PostgresServer
 	looked   bool
 }
 
@@ -165,9 +165,9 @@ func (r *run) places(ctx context.Context) ([]place, error) {
 		func() error { return os.RemoveAll(dir) }}}
 	if !r.looked {
 		r.looked = true
-		r.postgres, err = services.Postgres(ctx)
+		r.postgres, err = backing.Postgres(ctx)
 		switch {
-		case errors.Is(err, services.ErrNotFound):
+		case errors.Is(err, backing.ErrNotFound):
 			r.Notice("PostgreSQL is not there: left out")
 		case err != nil:
 			return nil, err

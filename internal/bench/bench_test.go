@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bankfeed/bankfeed"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 	"github.com/bankfeed/bankfeed/internal/store"
 )
 
@@ -33,7 +33,7 @@ func on[T interface {
 		f(t, place{engine: store.SQLite, config: store.Config{Path: filepath.Join(dir, "bankfeed.db"), KeysPath: filepath.Join(dir, "bankfeed-keys.db")}})
 	})
 	t.Run("postgres", func(t T) {
-		f(t, place{engine: store.Postgres, config: store.Config{URL: servicetest.PostgresURL(t)}})
+		f(t, place{engine: store.Postgres, config: store.Config{URL: backingtest.PostgresURL(t)}})
 	})
 }
 
@@ -158,7 +158,7 @@ func TestLatencies(t *testing.T) {
 
 // The bench leaves nothing behind, whatever happens in between.
 func TestPlacesAreDropped(t *testing.T) {
-	server := servicetest.PostgresURL(t)
+	server := backingtest.PostgresURL(t)
 	for name, fault := range map[string]error{"": nil, "after a fault": errors.New("no")} {
 		t.Run(name, func(t *testing.T) {
 			r := newRun(io.Discard)

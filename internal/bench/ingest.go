@@ -29,7 +29,7 @@ const pageSize = 500
 func ingestBench(ctx context.Context, r *run) error {
 	n, patience := 100_000, time.Minute
 	if r.Quick {
-		n, patience = 20_000, 4*time.Second
+		n, patience = 20_000, 3*time.Second
 	}
 	if err := r.each(ctx, func(p place) error { return r.ingestNew(ctx, p, n, patience) }); err != nil || r.Quick {
 		return err

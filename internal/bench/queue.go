@@ -36,7 +36,7 @@ type load struct {
 
 // queueBench measures how soon a commit reaches a client that waits for it.
 func queueBench(ctx context.Context, r *run) error {
-	l := load{live: 10_000, open: 500, commits: 3_000, warm: 100, every: 10 * time.Millisecond}
+	l := load{live: 10_000, open: 500, commits: 3_000, warm: 50, every: 10 * time.Millisecond}
 	if r.Quick {
 		l.commits = 1_000
 	}

@@ -63,8 +63,10 @@ func (r *run) channel(ctx context.Context, m bankfeed.Mode) (*channelRun, error)
 	if cr.Phase == bankfeed.PhaseTransactions {
 		return c, nil
 	}
-	if ended, err := c.listAccounts(ctx); ended || err != nil {
-		return nil, err
+	if cr.Read == 0 { // else a run that was taken over has stored the list, and told of it
+		if ended, err := c.listAccounts(ctx); ended || err != nil {
+			return nil, err
+		}
 	}
 	if st.Session.Type == bankfeed.SessionListAccounts {
 		return nil, c.succeed(ctx)

@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 	"github.com/bankfeed/bankfeed/internal/connector"
 	"github.com/bankfeed/bankfeed/internal/connector/berlingroup"
 	"github.com/bankfeed/bankfeed/internal/connector/connectortest"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
 	"github.com/bankfeed/bankfeed/internal/store/storetest"
 )
 
@@ -24,7 +24,7 @@ import (
 // compares what the hub stores with the recording, read independently of the
 // connector. It runs over every bank that the folder holds.
 func TestRecordedBanks(t *testing.T) {
-	root := filepath.Join(servicetest.SpecDir(t), "aspsp-recordings")
+	root := filepath.Join(backingtest.SpecDir(t), "aspsp-recordings")
 	dirs, err := os.ReadDir(root)
 	require.NoError(t, err)
 	banks := 0

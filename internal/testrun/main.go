@@ -21,7 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/bankfeed/bankfeed/internal/services"
+	"github.com/bankfeed/bankfeed/internal/backing"
 )
 
 const (
@@ -153,18 +153,18 @@ func (f *found) stop() error {
 // findServices looks for the servers once and names them to all packages. A server that is missing is left for the tests to report.
 func findServices(ctx context.Context) (*found, error) {
 	f := &found{env: os.Environ()}
-	pg, err := services.Postgres(ctx)
+	pg, err := backing.Postgres(ctx)
 	switch {
-	case errors.Is(err, services.ErrNotFound):
+	case errors.Is(err, backing.ErrNotFound):
 		f.lines = append(f.lines, oneLine(err.Error()))
 	case err != nil:
 		return f, err
 	default:
 		f.add("PostgreSQL", pg.Version, pg.Source, pg.Env(), pg.Stop)
 	}
-	mq, err := services.RabbitMQ(ctx)
+	mq, err := backing.RabbitMQ(ctx)
 	switch {
-	case errors.Is(err, services.ErrNotFound):
+	case errors.Is(err, backing.ErrNotFound):
 		f.lines = append(f.lines, oneLine(err.Error()))
 	case err != nil:
 		return f, err

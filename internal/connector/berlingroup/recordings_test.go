@@ -14,14 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 	"github.com/bankfeed/bankfeed/internal/connector"
 	"github.com/bankfeed/bankfeed/internal/connector/connectortest"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
 )
 
 // recordedBanks runs f for each directory of recordings.
 func recordedBanks(t *testing.T, f func(t *testing.T, dir string, list []connectortest.Recording)) {
-	root := filepath.Join(servicetest.SpecDir(t), "aspsp-recordings")
+	root := filepath.Join(backingtest.SpecDir(t), "aspsp-recordings")
 	entries, err := os.ReadDir(root)
 	require.NoError(t, err)
 	banks := 0
@@ -49,7 +49,7 @@ func replayAccess(t *testing.T, dir string, mode bankfeed.Mode) connector.Access
 // TestRequestsFollowTheStandard says when the requests of this package's tests
 // are not held against the OpenAPI file.
 func TestRequestsFollowTheStandard(t *testing.T) {
-	connectortest.NewValidator(t, connectortest.BerlinGroup(t, servicetest.SpecDir(t)))
+	connectortest.NewValidator(t, connectortest.BerlinGroup(t, backingtest.SpecDir(t)))
 }
 
 // TestReadRecordedBanks reads each recorded bank over both channels and
@@ -180,7 +180,7 @@ func embedded(t *testing.T, c connector.Connector, a *connector.Access, step con
 
 // TestBareBodies reads the recordings that are a body and nothing else.
 func TestBareBodies(t *testing.T) {
-	files, err := filepath.Glob(filepath.Join(servicetest.SpecDir(t), "aspsp-recordings", "*", "*.json"))
+	files, err := filepath.Glob(filepath.Join(backingtest.SpecDir(t), "aspsp-recordings", "*", "*.json"))
 	require.NoError(t, err)
 	read := 0
 	for _, name := range files {

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/bankfeed/bankfeed"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 )
 
 // record writes a recording; a path with .+ in it is a pattern.
@@ -76,7 +76,7 @@ func TestReplay(t *testing.T) {
 }
 
 func TestValidator(t *testing.T) {
-	v := NewValidator(t, BerlinGroup(t, servicetest.SpecDir(t)))
+	v := NewValidator(t, BerlinGroup(t, backingtest.SpecDir(t)))
 	const id = "6f0c7b0e-6f0e-4d0a-9a55-0d3b2f4c0001"
 	check := func(method, path, body string, headers ...string) error {
 		req, err := http.NewRequestWithContext(t.Context(), method, "https://bank.example/base"+path, strings.NewReader(body))

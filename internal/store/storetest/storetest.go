@@ -12,8 +12,8 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 	"github.com/bankfeed/bankfeed/internal/secret"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
 	"github.com/bankfeed/bankfeed/internal/store"
 )
 
@@ -40,7 +40,7 @@ func SQLiteConfig(t testing.TB) store.Config {
 
 // PostgresConfig names an empty database.
 func PostgresConfig(t testing.TB) store.Config {
-	return store.Config{URL: servicetest.PostgresURL(t), MaxConns: 10}
+	return store.Config{URL: backingtest.PostgresURL(t), MaxConns: 10}
 }
 
 // Open opens and migrates a store, which is closed when the test ends. Opening

@@ -1,6 +1,6 @@
 //go:build !race
 
-package servicetest
+package backingtest
 
 // RaceEnabled says whether the race detector is on.
 const RaceEnabled = false

@@ -1,6 +1,6 @@
 //go:build unix
 
-package services_test
+package backing_test
 
 import (
 	"os"
@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/bankfeed/bankfeed/internal/services"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+	"github.com/bankfeed/bankfeed/internal/backing"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 )
 
 // serversIn returns the command lines of the PostgreSQL servers whose data lies in the directory. The rest of the process table is
@@ -35,12 +35,12 @@ const abandonEnv = "BANKFEED_TEST_ABANDON_IN"
 
 func TestAbandonedServerLeavesNothingBehind(t *testing.T) {
 	if os.Getenv(abandonEnv) != "" {
-		_, err := services.PrivatePostgres(t.Context(), services.PostgresOptions{NoSync: true})
+		_, err := backing.PrivatePostgres(t.Context(), backing.PostgresOptions{NoSync: true})
 		require.NoError(t, err)
 		require.Len(t, serversIn(t, os.TempDir()), 1)
 		os.Exit(0)
 	}
-	servicetest.PrivatePostgres(t, services.PostgresOptions{NoSync: true}) // or else NOT RUN
+	backingtest.PrivatePostgres(t, backing.PostgresOptions{NoSync: true}) // or else NOT RUN
 
 	tmp, err := os.MkdirTemp("", "bankfeed-test-") //nolint:usetesting // the server's account may not enter t.TempDir
 	require.NoError(t, err)

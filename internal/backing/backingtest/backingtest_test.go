@@ -1,4 +1,4 @@
-package servicetest_test
+package backingtest_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 )
 
 // recorder is a test that notes how it ended.
@@ -41,7 +41,7 @@ func record(t *testing.T, f func(testing.TB)) *recorder {
 }
 
 func TestSpecDir(t *testing.T) {
-	specDir := func(tb testing.TB) { servicetest.SpecDir(tb) }
+	specDir := func(tb testing.TB) { backingtest.SpecDir(tb) }
 
 	t.Setenv("BANKFEED_SPEC_DIR", "")
 	require.Equal(t, "NOT RUN: BANKFEED_SPEC_DIR is not set", record(t, specDir).skipped)
@@ -53,17 +53,17 @@ func TestSpecDir(t *testing.T) {
 
 	dir := t.TempDir()
 	t.Setenv("BANKFEED_SPEC_DIR", dir)
-	require.Equal(t, dir, servicetest.SpecDir(t))
+	require.Equal(t, dir, backingtest.SpecDir(t))
 }
 
 func TestNamedServiceThatIsDownFails(t *testing.T) {
 	t.Setenv("BANKFEED_TEST_DATABASE_URL", "postgres://127.0.0.1:1/x")
-	r := record(t, func(tb testing.TB) { servicetest.PostgresURL(tb) })
+	r := record(t, func(tb testing.TB) { backingtest.PostgresURL(tb) })
 	require.Empty(t, r.skipped)
 	require.Contains(t, r.failed, "BANKFEED_TEST_DATABASE_URL")
 }
 
 func TestBulkRunsWithoutRaceDetectorOnly(t *testing.T) {
-	r := record(t, servicetest.Bulk)
-	require.Equal(t, servicetest.RaceEnabled, strings.HasPrefix(r.skipped, "BULK: "), r.skipped)
+	r := record(t, backingtest.Bulk)
+	require.Equal(t, backingtest.RaceEnabled, strings.HasPrefix(r.skipped, "BULK: "), r.skipped)
 }

@@ -1,9 +1,9 @@
-// Package services finds the real servers that tests, `bankfeed bench` and `bankfeed doctor` run against, or starts private ones.
+// Package backing finds the real servers that tests, `bankfeed bench` and `bankfeed doctor` run against, or starts private ones.
 //
 // A server is looked for in this order: the environment, what listens on this machine, installed binaries (started
 // with their own data directory, port and password), Docker. A server that somebody else runs is only ever used inside a database or
-// virtual host made for the purpose. The package does not link testing; servicetest wraps it for tests.
-package services
+// virtual host made for the purpose. The package does not link testing; backingtest wraps it for tests.
+package backing
 
 import (
 	"context"

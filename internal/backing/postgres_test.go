@@ -1,4 +1,4 @@
-package services_test
+package backing_test
 
 import (
 	"context"
@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/bankfeed/bankfeed/internal/services"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+	"github.com/bankfeed/bankfeed/internal/backing"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 )
 
 func connect(t *testing.T, url string) *pgx.Conn {
@@ -22,7 +22,7 @@ func connect(t *testing.T, url string) *pgx.Conn {
 }
 
 func TestPostgresDatabaseIsMadeAndDropped(t *testing.T) {
-	admin := servicetest.PrivatePostgres(t, services.PostgresOptions{NoSync: true})
+	admin := backingtest.PrivatePostgres(t, backing.PostgresOptions{NoSync: true})
 	url, drop, err := admin.CreateDatabase(t.Context(), "bankfeed_test")
 	require.NoError(t, err)
 
@@ -39,7 +39,7 @@ func TestPostgresDatabaseIsMadeAndDropped(t *testing.T) {
 }
 
 func TestPrivatePostgresKeepsCommitsOverKill(t *testing.T) {
-	server := servicetest.PrivatePostgres(t, services.PostgresOptions{Settings: map[string]string{"work_mem": "7MB"}})
+	server := backingtest.PrivatePostgres(t, backing.PostgresOptions{Settings: map[string]string{"work_mem": "7MB"}})
 	require.NotEmpty(t, server.Version)
 	require.True(t, strings.HasPrefix(server.Source, "started /"), server.Source)
 
@@ -72,17 +72,17 @@ func TestPrivatePostgresKeepsCommitsOverKill(t *testing.T) {
 }
 
 func TestNamedPostgresThatIsDownIsAnError(t *testing.T) {
-	t.Setenv(services.PostgresEnv, "postgres://someone:hunter2@127.0.0.1:1/x?connect_timeout=2")
-	_, err := services.Postgres(t.Context())
+	t.Setenv(backing.PostgresEnv, "postgres://someone:hunter2@127.0.0.1:1/x?connect_timeout=2")
+	_, err := backing.Postgres(t.Context())
 	require.Error(t, err)
-	require.NotErrorIs(t, err, services.ErrNotFound, "a server that is named and down must fail, not skip")
+	require.NotErrorIs(t, err, backing.ErrNotFound, "a server that is named and down must fail, not skip")
 	require.NotContains(t, err.Error(), "hunter2")
 }
 
 func TestPrivatePostgresTellsWhyItDidNotStart(t *testing.T) {
-	servicetest.PrivatePostgres(t, services.PostgresOptions{NoSync: true}) // or else NOT RUN
+	backingtest.PrivatePostgres(t, backing.PostgresOptions{NoSync: true}) // or else NOT RUN
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, err := services.PrivatePostgres(ctx, services.PostgresOptions{Settings: map[string]string{"no_such_setting": "1"}})
+	_, err := backing.PrivatePostgres(ctx, backing.PostgresOptions{Settings: map[string]string{"no_such_setting": "1"}})
 	require.ErrorContains(t, err, "no_such_setting")
 }

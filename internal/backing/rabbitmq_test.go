@@ -1,4 +1,4 @@
-package services_test
+package backing_test
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/stretchr/testify/require"
 
-	"github.com/bankfeed/bankfeed/internal/services"
-	"github.com/bankfeed/bankfeed/internal/services/servicetest"
+	"github.com/bankfeed/bankfeed/internal/backing"
+	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
 )
 
 // publish puts one persistent message into a durable queue and waits for the broker's confirm.
@@ -31,8 +31,8 @@ func publish(t *testing.T, url, queue string) {
 }
 
 func TestVHostIsMadeAndDropped(t *testing.T) {
-	server, err := services.RabbitMQ(t.Context())
-	if errors.Is(err, services.ErrNotFound) {
+	server, err := backing.RabbitMQ(t.Context())
+	if errors.Is(err, backing.ErrNotFound) {
 		t.Skip("NOT RUN: " + err.Error())
 	}
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestVHostIsMadeAndDropped(t *testing.T) {
 }
 
 func TestPrivateRabbitMQKeepsMessagesOverKill(t *testing.T) {
-	server := servicetest.PrivateRabbitMQ(t)
+	server := backingtest.PrivateRabbitMQ(t)
 	require.NotEmpty(t, server.Version)
 	require.True(t, strings.HasPrefix(server.Source, "started /"), server.Source)
 	url, drop, err := server.CreateVHost(t.Context(), "bankfeed_test")
@@ -60,7 +60,7 @@ func TestPrivateRabbitMQKeepsMessagesOverKill(t *testing.T) {
 		name, value, _ := strings.Cut(v, "=")
 		t.Setenv(name, value)
 	}
-	named, err := services.RabbitMQ(t.Context())
+	named, err := backing.RabbitMQ(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, "environment", named.Source)
 	_, dropOther, err := named.CreateVHost(t.Context(), "bankfeed_test")
@@ -87,9 +87,9 @@ func TestPrivateRabbitMQKeepsMessagesOverKill(t *testing.T) {
 }
 
 func TestNamedRabbitMQThatIsDownIsAnError(t *testing.T) {
-	t.Setenv(services.RabbitMQEnv, "amqp://someone:hunter2@127.0.0.1:1/")
-	_, err := services.RabbitMQ(t.Context())
+	t.Setenv(backing.RabbitMQEnv, "amqp://someone:hunter2@127.0.0.1:1/")
+	_, err := backing.RabbitMQ(t.Context())
 	require.Error(t, err)
-	require.NotErrorIs(t, err, services.ErrNotFound, "a broker that is named and down must fail, not skip")
+	require.NotErrorIs(t, err, backing.ErrNotFound, "a broker that is named and down must fail, not skip")
 	require.NotContains(t, err.Error(), "hunter2")
 }

@@ -1,6 +1,6 @@
-// Package servicetest gives tests the real services they run on. A test whose service is missing is skipped with a text that
+// Package backingtest gives tests the real services they run on. A test whose service is missing is skipped with a text that
 // begins with "NOT RUN: ", which the test runner lists at the end.
-package servicetest
+package backingtest
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bankfeed/bankfeed/internal/services"
+	"github.com/bankfeed/bankfeed/internal/backing"
 )
 
 const (
@@ -26,15 +26,15 @@ const (
 
 // The servers are looked for once per test binary. One that had to be started ends with the binary.
 var (
-	postgres = sync.OnceValues(func() (*services.PostgresServer, error) {
+	postgres = sync.OnceValues(func() (*backing.PostgresServer, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		return services.Postgres(ctx)
+		return backing.Postgres(ctx)
 	})
-	rabbitMQ = sync.OnceValues(func() (*services.RabbitMQServer, error) {
+	rabbitMQ = sync.OnceValues(func() (*backing.RabbitMQServer, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		return services.RabbitMQ(ctx)
+		return backing.RabbitMQ(ctx)
 	})
 )
 
@@ -66,22 +66,22 @@ func AMQPURL(t testing.TB) string {
 }
 
 // PrivatePostgres starts a PostgreSQL server for this test alone, which it may kill and start again.
-func PrivatePostgres(t testing.TB, o services.PostgresOptions) *services.PostgresInstance {
+func PrivatePostgres(t testing.TB, o backing.PostgresOptions) *backing.PostgresInstance {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	server, err := services.PrivatePostgres(ctx, o)
+	server, err := backing.PrivatePostgres(ctx, o)
 	need(t, err)
 	cleanup(t, server.Stop)
 	return server
 }
 
 // PrivateRabbitMQ starts a RabbitMQ broker for this test alone, which it may kill and start again.
-func PrivateRabbitMQ(t testing.TB) *services.RabbitMQInstance {
+func PrivateRabbitMQ(t testing.TB) *backing.RabbitMQInstance {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	server, err := services.PrivateRabbitMQ(ctx)
+	server, err := backing.PrivateRabbitMQ(ctx)
 	need(t, err)
 	cleanup(t, server.Stop)
 	return server
@@ -113,7 +113,7 @@ func Bulk(t testing.TB) {
 // need skips the test when the service is missing and fails it when the service is there and broken.
 func need(t testing.TB, err error) {
 	t.Helper()
-	if errors.Is(err, services.ErrNotFound) {
+	if errors.Is(err, backing.ErrNotFound) {
 		t.Skip(notRun + strings.Join(strings.Fields(err.Error()), " ")) // on one line, for the test runner
 	}
 	if err != nil {
