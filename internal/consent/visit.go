@@ -284,7 +284,7 @@ func (s *Service) back(ctx context.Context, state string, refused bool, waits in
 		// It may have been granted all the same, and nobody will use it.
 		return v.conclude(ctx, a, *k, a.check(ctx, v.st, *k), nil)
 	case late != nil:
-		return v.over(), nil
+		return v.over(), nil //nolint:nilerr // being late is not an error but a page
 	case k == nil:
 		return page{}, bankfeed.ErrNotFound
 	}
