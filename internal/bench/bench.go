@@ -155,14 +155,19 @@ type place struct {
 	drop   func() error
 }
 
-// places makes a fresh place on each engine that is there.
-func (r *run) places(ctx context.Context) ([]place, error) {
-	dir, err := os.MkdirTemp("", "bankfeed_bench_")
-	if err != nil {
-		return nil, err
+// place makes a fresh place on an engine.
+func (r *run) place(ctx context.Context, e store.Engine) (place, error) {
+	if e == store.Postgres {
+		url, drop, err := r.postgres.CreateDatabase(ctx, "bankfeed_bench")
+		return place{e, store.Config{URL: url}, drop}, err
 	}
-	all := []place{{store.SQLite, store.Config{Path: filepath.Join(dir, "bankfeed.db"), KeysPath: filepath.Join(dir, "bankfeed-keys.db")},
-		func() error { return os.RemoveAll(dir) }}}
+	dir, err := os.MkdirTemp("", "bankfeed_bench_")
+	return place{e, store.Config{Path: filepath.Join(dir, "bankfeed.db"), KeysPath: filepath.Join(dir, "bankfeed-keys.db")},
+		func() error { return os.RemoveAll(dir) }}, err
+}
+
+// engines lists what is there.
+func (r *run) engines(ctx context.Context) (_ []store.Engine, err error) {
 	if !r.looked {
 		r.looked = true
 		r.postgres, err = backing.Postgres(ctx)
@@ -175,33 +180,32 @@ func (r *run) places(ctx context.Context) ([]place, error) {
 			r.Progress("PostgreSQL " + r.postgres.Version + ": " + r.postgres.Source)
 		}
 	}
-	if r.postgres != nil {
-		url, drop, err := r.postgres.CreateDatabase(ctx, "bankfeed_bench")
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, place{store.Postgres, store.Config{URL: url}, drop})
+	if r.postgres == nil {
+		return []store.Engine{store.SQLite}, nil
 	}
-	return all, nil
+	return []store.Engine{store.SQLite, store.Postgres}, nil
 }
 
 // each runs f on a fresh place of each engine, and drops it afterwards.
-func (r *run) each(ctx context.Context, f func(place) error) (err error) {
-	all, err := r.places(ctx)
+func (r *run) each(ctx context.Context, f func(place) error) error {
+	engines, err := r.engines(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range all {
-		if err == nil {
-			err = f(p)
+	for _, e := range engines {
+		p, err := r.place(ctx, e)
+		if err != nil {
+			return err
 		}
-		err = errors.Join(err, p.drop())
+		if err := errors.Join(f(p), p.drop()); err != nil {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
-// median of measurements: the middle one, so that one bad moment of a shared
-// machine does not count.
+// median is the middle one, so that one bad moment of a shared machine does not
+// count.
 func median(values []float64) float64 {
 	values = slices.Clone(values)
 	slices.Sort(values)

@@ -68,6 +68,22 @@ func TestIngestNew(t *testing.T) {
 	})
 }
 
+func TestIngestGrowth(t *testing.T) {
+	backingtest.PostgresURL(t)
+	var out bytes.Buffer
+	r := newRun(&out)
+	require.NoError(t, r.each(t.Context(), func(p place) error { return r.ingestGrowth(t.Context(), p, 100, 500) }))
+	require.NoError(t, r.end())
+	d := json.NewDecoder(&out)
+	for _, engine := range []string{"sqlite", "postgres"} {
+		var row Row
+		require.NoError(t, d.Decode(&row))
+		require.Equal(t, Row{Bench: "ingest", Case: "growth", Engine: engine, N: 500, Rate: row.Rate, Growth: row.Growth}, row, "no ratio beside a growth")
+		require.Positive(t, *row.Growth)
+	}
+	require.False(t, d.More())
+}
+
 // The baseline must write what the hub wrote, or the ratio means nothing.
 func TestBaselineWritesWhatTheHubWrote(t *testing.T) {
 	on(t, func(t *testing.T, p place) {

@@ -34,7 +34,7 @@ func ingestBench(ctx context.Context, r *run) error {
 	if err := r.each(ctx, func(p place) error { return r.ingestNew(ctx, p, n, patience) }); err != nil || r.Quick {
 		return err
 	}
-	if err := r.each(ctx, func(p place) error { return r.ingestGrowth(ctx, p) }); err != nil {
+	if err := r.each(ctx, func(p place) error { return r.ingestGrowth(ctx, p, 10_000, 1_000_000) }); err != nil {
 		return err
 	}
 	return r.ingestMemory(ctx)
@@ -77,53 +77,50 @@ func (r *run) ingestNew(ctx context.Context, p place, n int, patience time.Durat
 	return r.emit(Row{Bench: "ingest", Case: "new", Engine: string(p.engine), N: n, Rate: rounded(m.rate), BaselineRate: rounded(m.baseline), Ratio: rounded(m.rate / m.baseline)})
 }
 
-// ingestGrowth: what a transaction costs with 10,000 stored and with 1,000,000.
-// All of them went through the hub, in one tenant, 10,000 a user.
-func (r *run) ingestGrowth(ctx context.Context, p place) error {
-	const few, many, rounds = 10_000, 1_000_000, 5
-	h, err := openHub(ctx, p)
+// ingestGrowth: what a transaction costs with 1,000,000 stored, beside what it
+// costs with 10,000. All of them went through the hub, in one tenant, 10,000 a
+// user. The two databases take turns.
+func (r *run) ingestGrowth(ctx context.Context, p place, few, many int) (err error) {
+	beside, err := r.place(ctx, p.engine)
 	if err != nil {
 		return err
 	}
-	defer h.close()
-	stored := 0
-	fill := func(upTo int) error {
-		for ; stored < upTo; stored += few {
-			r.Progress(fmt.Sprintf("ingest growth, %s: %d of %d stored", p.engine, stored, upTo))
-			if _, err := h.sync(ctx, few); err != nil {
-				return err
-			}
+	defer func() { err = errors.Join(err, beside.drop()) }()
+	large, err := openHub(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer large.close()
+	small, err := openHub(ctx, beside)
+	if err != nil {
+		return err
+	}
+	defer small.close()
+	if _, err := small.sync(ctx, few); err != nil {
+		return err
+	}
+	for stored := 0; stored < many; stored += few {
+		r.Progress(fmt.Sprintf("ingest growth, %s: %d of %d stored", p.engine, stored, many))
+		if _, err := large.sync(ctx, few); err != nil {
+			return err
 		}
-		return nil
 	}
-	cost := func() (float64, error) {
-		var costs []float64
-		for i := range rounds {
-			r.Progress(fmt.Sprintf("ingest growth, %s: round %d of %d with %d stored", p.engine, i+1, rounds, stored))
-			took, err := h.sync(ctx, few)
-			if err != nil {
-				return 0, err
-			}
-			costs = append(costs, took.Seconds()/few)
-			stored += few
+	const rounds = 5
+	var rates, growth []float64
+	for i := range rounds {
+		r.Progress(fmt.Sprintf("ingest growth, %s: round %d of %d", p.engine, i+1, rounds))
+		before, err := small.sync(ctx, few)
+		if err != nil {
+			return err
 		}
-		return median(costs), nil
+		after, err := large.sync(ctx, few)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, float64(few)/after.Seconds())
+		growth = append(growth, after.Seconds()/before.Seconds())
 	}
-	if err := fill(few); err != nil {
-		return err
-	}
-	before, err := cost()
-	if err != nil {
-		return err
-	}
-	if err := fill(many); err != nil {
-		return err
-	}
-	after, err := cost()
-	if err != nil {
-		return err
-	}
-	return r.emit(Row{Bench: "ingest", Case: "growth", Engine: string(p.engine), N: many, Rate: rounded(1 / after), Growth: rounded(after / before)})
+	return r.emit(Row{Bench: "ingest", Case: "growth", Engine: string(p.engine), N: many, Rate: rounded(median(rates)), Growth: rounded(median(growth))})
 }
 
 // hub is an engine on a database, with a bank that answers from memory.
