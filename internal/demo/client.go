@@ -110,7 +110,13 @@ func (c *client) poll(r *http.Request) (batch []oxlin.Event, err error) {
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		err = json.NewDecoder(resp.Body).Decode(&batch)
+		// To its end: the queue moves before that, and an answer that is given
+		// up earlier comes again.
+		data, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		err = json.Unmarshal(data, &batch)
 		return batch, err
 	case http.StatusNoContent:
 		return nil, nil
