@@ -110,13 +110,7 @@ func (c *client) poll(r *http.Request) (batch []oxlin.Event, err error) {
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-		// To its end: the queue moves before that, and an answer that is given
-		// up earlier comes again.
-		data, err := io.ReadAll(resp.Body)
-		if err != nil {
-			return nil, err
-		}
-		err = json.Unmarshal(data, &batch)
+		err = json.NewDecoder(resp.Body).Decode(&batch)
 		return batch, err
 	case http.StatusNoContent:
 		return nil, nil

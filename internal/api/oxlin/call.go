@@ -242,15 +242,10 @@ func join(at, name string) string {
 }
 
 // write answers. An error means that the client has not got the answer whole,
-// as far as this machine can tell.
-func (c *call) write(status int, v any) error { return c.put(status, v, true) }
-
-// writeOpen answers like write, but without a length: the client learns only
-// when the handler returns that it has the answer whole. What must be done
-// before it asks again can be done until then.
-func (c *call) writeOpen(status int, v any) error { return c.put(status, v, false) }
-
-func (c *call) put(status int, v any, length bool) error {
+// as far as this machine can tell: it was gone before, or the connection broke.
+// A client that hangs up right after the last byte has got it; the length tells
+// it which one that is.
+func (c *call) write(status int, v any) error {
 	var body []byte
 	if v != nil {
 		var err error
@@ -259,15 +254,16 @@ func (c *call) put(status int, v any, length bool) error {
 		}
 		c.w.Header().Set("Content-Type", "application/json")
 	}
-	if length && status != http.StatusNoContent { // which has no body, and so no length
+	if status != http.StatusNoContent { // which has no body, and so no length
 		c.w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	}
 	c.answered = true
+	gone := c.ctx().Err()
 	connection := http.NewResponseController(c.w)
 	_ = connection.SetWriteDeadline(time.Now().Add(ioTimeout))
 	c.w.WriteHeader(status)
 	_, err := c.w.Write(body)
-	err = errors.Join(err, flush(connection), c.ctx().Err())
+	err = errors.Join(gone, err, flush(connection))
 	_ = connection.SetWriteDeadline(time.Time{})
 	return err
 }

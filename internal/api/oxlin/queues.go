@@ -143,7 +143,7 @@ func (a *API) poll(c *call, q Queue, after *bankfeed.Position, most int, wait ti
 		shown := render(events)
 		switch {
 		case len(shown) > 0:
-			err = c.writeOpen(http.StatusOK, shown) // whole for the client after done
+			err = c.write(http.StatusOK, shown)
 		case len(events) == 0:
 			err = c.write(http.StatusNoContent, nil)
 		default:
