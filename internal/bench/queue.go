@@ -96,6 +96,7 @@ type queueHub struct {
 	committed map[bankfeed.Position]commit
 	received  int  // of those
 	measuring bool // the warm-up is over
+	strayed   bool // an event came to a queue of another user
 }
 
 // commit is an event in a user's log.
@@ -263,6 +264,10 @@ func (h *queueHub) note(c bankfeed.Committed) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for p := c.First; p <= c.Last; p++ {
+		if early, ok := h.committed[p]; ok { // a poll that was reading just then was faster
+			h.strayed = h.strayed || early.user != c.User
+			continue
+		}
 		h.committed[p] = commit{c.User, now, h.measuring}
 	}
 }
@@ -289,6 +294,12 @@ func (h *queueHub) drive(ctx context.Context, pollers []*poller, l load) (rate f
 		return nil
 	}
 	err = driving()
+	h.mu.Lock()
+	strayed := h.strayed
+	h.mu.Unlock()
+	if strayed {
+		err = errors.Join(err, errors.New("a queue brought an event that is not its user's"))
+	}
 	stop()
 	if polled := g.Wait(); err == nil || errors.Is(err, context.Canceled) {
 		err = errors.Join(polled, ctx.Err())
@@ -409,7 +420,11 @@ func (q *poller) poll(ctx context.Context, wait time.Duration) error {
 func (q *poller) take(p bankfeed.Position, now time.Time) error {
 	q.hub.mu.Lock()
 	defer q.hub.mu.Unlock()
-	c := q.hub.committed[p]
+	c, ok := q.hub.committed[p]
+	if !ok {
+		c = commit{q.user, now, q.hub.measuring}
+		q.hub.committed[p] = c
+	}
 	switch {
 	case c.user != q.user:
 		return fmt.Errorf("the queue of user %d brought event %d, which is not the user's", q.user, p)

@@ -18,9 +18,13 @@ type transactionDoc struct {
 // the same.
 type encoded map[*bankfeed.Transaction][]byte
 
+// entrySize is what most entries take as JSON, and some room.
+const entrySize = 768
+
 func encodeTransactions(ch *bankfeed.TransactionChanges) (encoded, error) {
-	e := make(encoded, len(ch.Insert)+len(ch.Update))
-	w := &objectWriter{}
+	n := len(ch.Insert) + len(ch.Update)
+	e := make(encoded, n)
+	w := &objectWriter{buf: make([]byte, 0, n*entrySize)}
 	for _, rows := range [][]bankfeed.TransactionRow{ch.Insert, ch.Update} {
 		for i := range rows {
 			t := &rows[i].Transaction
