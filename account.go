@@ -34,6 +34,10 @@ type Account struct {
 	Raw        json.RawMessage `json:"-"` // the bank's own record
 	Access     []AccountAccess `json:"-"` // how each channel reaches it
 	Trust      IDTrust         `json:"-"`
+	// Withheld are the ways on which an account stays away that was removed by
+	// request: their consents were given before, and the bank lists it on. Such
+	// an account has AccountDeleted and what it is recognised by, nothing else.
+	Withheld []AccountAccess `json:"-"`
 }
 
 // AccountAccess is how one channel reaches an account under its present
@@ -67,12 +71,14 @@ type Identifier struct {
 // IdentifierType is the kind of an account identifier.
 type IdentifierType string
 
-// Identifier types, in the order in which they identify an account.
+// Identifier types, in the order in which they identify an account. A masked
+// IBAN (PLxxxx1234) stands in where the IBAN is not known; no account has both.
 const (
-	IdentIBAN      IdentifierType = "iban"
-	IdentBBAN      IdentifierType = "bban"
-	IdentMaskedPAN IdentifierType = "maskedPan"
-	IdentOther     IdentifierType = "other"
+	IdentIBAN       IdentifierType = "iban"
+	IdentMaskedIBAN IdentifierType = "maskedIban"
+	IdentBBAN       IdentifierType = "bban"
+	IdentMaskedPAN  IdentifierType = "maskedPan"
+	IdentOther      IdentifierType = "other"
 )
 
 // Identifier finds the value of a type, empty if there is none.
@@ -85,8 +91,17 @@ func (a Account) Identifier(t IdentifierType) string {
 	return ""
 }
 
-// IBAN is the account's IBAN in compact form, empty if it has none.
+// IBAN is the account's IBAN in compact form, empty if it has none or only a
+// masked one is known.
 func (a Account) IBAN() string { return a.Identifier(IdentIBAN) }
+
+// ShownIBAN is the account's IBAN as far as it is known: whole, else masked.
+func (a Account) ShownIBAN() string {
+	if s := a.IBAN(); s != "" {
+		return s
+	}
+	return a.Identifier(IdentMaskedIBAN)
+}
 
 // AccountType groups accounts.
 type AccountType string
@@ -110,6 +125,7 @@ const (
 	AccountGone           AccountStatus = "gone" // no longer listed by its bank
 	AccountConsentPending AccountStatus = "consent_pending"
 	AccountImported       AccountStatus = "imported"
+	AccountDeleted        AccountStatus = "deleted" // removed by request; no reader ever sees it
 )
 
 // Balance is one figure of an account. A bank gives several that differ by

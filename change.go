@@ -25,14 +25,19 @@ type Change struct {
 	NewSession    *Session
 	Session       *Session // compare-and-set on Version
 	// Alias is the external id of a request that joined Session.
-	Alias        string
-	Consents     []Consent // inserted when Version is 0, else compare-and-set
+	Alias    string
+	Consents []Consent // inserted when Version is 0, else compare-and-set
+	// Forget are accounts whose rows go, with the ledger and the progress of
+	// reading them. It comes before Accounts, which may hold what stays of one.
+	Forget       []AccountID
 	Accounts     []Account // inserted or replaced whole
 	Transactions TransactionChanges
 	Progress     []Progress
 	Accesses     []QuotaUse
 	Refunds      []QuotaUse // accesses that the bank answered with a limit: nothing was read
 	Links        []Link     // inserted or replaced whole
+	Requests     []Request  // inserted when Version is 0, else compare-and-set
+	Import       *Import    // inserted when Version is 0, else compare-and-set
 	Delete       *Deletion
 
 	Events []Draft
@@ -67,6 +72,8 @@ type Draft struct {
 	Account    AccountID
 	Session    SessionID
 	Snapshot   *Snapshot
+	// Callbacks deliver the event beside what subscriptions do.
+	Callbacks []CallbackOrder
 }
 
 // QuotaUse is one unattended access, written down before the call is made.
@@ -83,6 +90,7 @@ type AccessKind string
 // Kinds of access.
 const (
 	AccessAccounts     AccessKind = "accounts"
+	AccessDetails      AccessKind = "details"
 	AccessBalances     AccessKind = "balances"
 	AccessTransactions AccessKind = "transactions"
 )
@@ -127,6 +135,22 @@ const (
 	WorkSession WorkKind = "session" // the number is the session's
 	WorkRemoval WorkKind = "removal" // of a connection, whose number it is
 	WorkErasure WorkKind = "erasure" // of a user, whose number it is
+	WorkReplay  WorkKind = "replay"  // of events to a stream, whose number it is
+	// WorkBlanking blanks what a user's log says of removals, once that was told.
+	WorkBlanking WorkKind = "blanking" // of a user, whose number it is
+	// WorkImport stores a document that was handed in, in the session whose number
+	// it is. Whoever brings the document does it; nodes only end what nobody
+	// goes on with.
+	WorkImport WorkKind = "import"
+	// WorkRequest ends a request, whose number it is, once its sessions have.
+	WorkRequest WorkKind = "request"
+	// WorkTarget sends what is due to a receiver of requests' callbacks, whose
+	// number it is.
+	WorkTarget WorkKind = "target"
+	// WorkSubscription leads a subscription, whose number it is.
+	WorkSubscription WorkKind = "subscription"
+	// WorkReport computes a report, whose number it is.
+	WorkReport WorkKind = "report"
 )
 
 // WorkItem is a piece of work that one node at a time may do.
@@ -173,5 +197,5 @@ type Committed struct {
 	Lane   int
 	First  Position // 0 when the change had no events
 	Last   Position
-	Topics [2]bool // by Topic: whether an event of it is among them
+	Topics Topics // of the events
 }

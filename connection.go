@@ -17,6 +17,9 @@ type Connection struct {
 	Sandbox    bool      `json:"-"`
 	NextSyncAt time.Time `json:"-"` // when the next unattended session is due; zero while the user is needed
 	Version    int64     `json:"-"` // grows with each stored change; compare-and-set
+	// Removing are accounts whose removal was asked for, which goes on in the
+	// background.
+	Removing []AccountID `json:"-"`
 }
 
 // Channel finds the channel of a mode, nil if the connection has none.

@@ -3,6 +3,7 @@ package bankfeed
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -61,6 +62,30 @@ func Errorf(kind ErrorKind, format string, args ...any) *Error {
 // InvalidField makes an Invalid error that names the field.
 func InvalidField(field, format string, args ...any) *Error {
 	return &Error{Kind: Invalid, Field: field, Text: fmt.Sprintf(format, args...)}
+}
+
+// TextMissing is the text of a fault of a field that must be there.
+const TextMissing = "is missing"
+
+// Faults are what is wrong with one request, told all at once. They are in the
+// order in which they were found and bounded by whoever looks for them.
+type Faults []*Error
+
+func (f Faults) Error() string {
+	texts := make([]string, len(f))
+	for i, e := range f {
+		texts[i] = e.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// Unwrap makes the first of them the kind of all.
+func (f Faults) Unwrap() []error {
+	errs := make([]error, len(f))
+	for i, e := range f {
+		errs[i] = e
+	}
+	return errs
 }
 
 // ErrNotFound is the one answer to unknown, expired and foreign ids.

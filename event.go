@@ -33,6 +33,10 @@ const (
 	EventTransactionUpdated EventType = "transaction.updated"
 	EventTransactionRemoved EventType = "transaction.removed"
 
+	// Only where a stream asks for what did not change, and only for it.
+	EventAccountSeen     EventType = "account.seen"
+	EventTransactionSeen EventType = "transaction.seen"
+
 	EventAccountFinished EventType = "session.account_finished"
 
 	EventConsentCreated  EventType = "consent.created"
@@ -42,6 +46,9 @@ const (
 
 	EventBankCalled EventType = "bank.called"
 	EventUserErased EventType = "user.erased"
+
+	EventRequestFinished   EventType = "request.finished"
+	EventRequestUserNeeded EventType = "request.user_needed"
 )
 
 // Topic groups event types for readers that want only some of them.
@@ -52,7 +59,30 @@ type Topic uint8
 const (
 	TopicData        Topic = 0
 	TopicConnections Topic = 1
+	// TopicSeen is read by streams that ask for it, and by nobody else.
+	TopicSeen Topic = 2
 )
+
+// Topics is a set of topics, by Topic.
+type Topics [3]bool
+
+// With is the union of both.
+func (t Topics) With(o Topics) Topics {
+	for i := range t {
+		t[i] = t[i] || o[i]
+	}
+	return t
+}
+
+// Meet reports whether any topic is in both.
+func (t Topics) Meet(o Topics) bool {
+	for i := range t {
+		if t[i] && o[i] {
+			return true
+		}
+	}
+	return false
+}
 
 // EventInfo describes an event type: the row of the event table.
 type EventInfo struct {
@@ -80,10 +110,12 @@ var EventTypes = []EventInfo{
 	{EventTransactionsFailed, TopicConnections, "synchronization", "Balances or transactions of a channel could not be read.", "session, channel, failure"},
 	{EventAccountCreated, TopicData, "data", "An account was found.", "session, account"},
 	{EventAccountUpdated, TopicData, "data", "An account or one of its balances changed.", "session, account"},
-	{EventAccountRemoved, TopicData, "data", "The bank no longer lists the account.", "session, account"},
+	{EventAccountRemoved, TopicData, "data", "The bank no longer lists the account, or it was removed by request or with its consent.", "session, account"},
 	{EventTransactionCreated, TopicData, "data", "A transaction was found.", "session, account, transaction"},
 	{EventTransactionUpdated, TopicData, "data", "A transaction changed, or a pending one was booked.", "session, account, transaction"},
 	{EventTransactionRemoved, TopicData, "data", "A pending transaction disappeared without being booked.", "session, account, transaction"},
+	{EventAccountSeen, TopicSeen, "data", "An account was listed again without a change. Only streams with `unchanged: publish` see it.", "session, account"},
+	{EventTransactionSeen, TopicSeen, "data", "A transaction was listed again without a change. Only streams with `unchanged: publish` see it.", "session, account, transaction"},
 	{EventAccountFinished, TopicData, "data", "All transactions of one account were read in this session.", "session, account, last_transaction"},
 	{EventConsentCreated, TopicConnections, "consent", "A consent was confirmed and its accounts are known.", "consent"},
 	{EventConsentUpdated, TopicConnections, "consent", "A consent stopped working.", "consent"},
@@ -92,6 +124,8 @@ var EventTypes = []EventInfo{
 	{EventBankCalled, TopicData, "data", "One HTTP call to a bank.", "session, call"},
 	{EventSyncSucceeded, TopicConnections, "global", "A session ended with data, wholly or in part. The last event of its session.", "session"},
 	{EventSyncFailed, TopicConnections, "global", "A session ended without data, or with a channel that needs its user. The last event of its session.", "session, failure"},
+	{EventRequestUserNeeded, TopicData, "global", "A request cannot go on without its user.", "request"},
+	{EventRequestFinished, TopicData, "global", "A request ended: the last of the sessions that it covers has.", "request"},
 	{EventUserErased, TopicData, "global", "The user's data was erased.", ""},
 }
 
@@ -129,7 +163,7 @@ type Event struct {
 	Connection ConnectionID
 	Account    AccountID
 	Session    SessionID
-	// Snapshot is nil once the user was erased.
+	// Snapshot is nil once what it tells of was removed, or the user was erased.
 	Snapshot *Snapshot
 }
 
@@ -156,6 +190,7 @@ type Snapshot struct {
 	LastTransaction TransactionID `json:"last_transaction,omitempty"`
 	Consent         *Consent      `json:"consent,omitempty"`
 	Call            *BankCall     `json:"call,omitempty"`
+	Request         *RequestRef   `json:"request,omitempty"`
 }
 
 // UserRef names a user in a snapshot.

@@ -19,6 +19,7 @@ type (
 	TransactionID int64
 	ConsentID     int64
 	SessionID     int64
+	RequestID     int64
 )
 
 // MaxAccountID is the largest account number that is ever given out.
@@ -37,6 +38,12 @@ const (
 	KindTransaction Kind = 5
 	KindConsent     Kind = 6
 	KindSession     Kind = 7
+	KindRequest     Kind = 8  // web forms, tasks and imports too
+	KindDelivery    Kind = 9  // an open or finished delivery of a callback
+	KindTarget      Kind = 10 // a receiver of callbacks
+	KindCase        Kind = 11
+	KindReport      Kind = 12
+	KindDeletion    Kind = 13
 	kindMax              = 1<<12 - 1
 )
 
@@ -138,6 +145,17 @@ func (in Installation) Number(u UUID, kind Kind, tenant TenantID) (number int64,
 		return 0, false
 	}
 	return n, true
+}
+
+// Sibling names another entity of the installation and tenant that gave u out,
+// which is how a snapshot names what it holds by number only. The zero number,
+// and a UUID that is not ours, give the zero UUID.
+func (u UUID) Sibling(kind Kind, number int64) UUID {
+	when, _, tenant, _, ok := u.unpack()
+	if !ok || number <= 0 {
+		return UUID{}
+	}
+	return packUUID(when, uint16(kind), tenant, number)
 }
 
 // ParseID accepts both faces of an id, the number and the UUID.

@@ -31,10 +31,12 @@ var arrows = []struct {
 	{".", nil},
 	{"wire/*", []string{"."}},
 	{"client", []string{".", "wire/*"}},
+	{"client/process", []string{".", "wire/*", "client"}}, // links no driver
+	{"client/processsql", []string{"client/process"}},
 
 	// the binary, and what knows everybody
 	{"cmd/bankfeed", []string{".", "internal/app", "internal/bench", "internal/config", "internal/demo", "internal/sandbox", "internal/backing", "internal/telemetry"}},
-	{"internal/demo", []string{".", "wire/*", "internal/app", "internal/config", "internal/sandbox", "internal/telemetry"}}, // a client and a browser
+	{"internal/demo", []string{".", "wire/*", "client", "internal/app", "internal/config", "internal/sandbox", "internal/telemetry"}}, // a client and a browser
 	{"internal/app", []string{".", "wire/*", "internal/*", "internal/*/*"}},
 	{"internal/bench", []string{".", "wire/*", "internal/*", "internal/*/*"}},
 
@@ -47,41 +49,47 @@ var arrows = []struct {
 
 	// capabilities: they do not know each other and meet in the event log and in app
 	{"internal/connector", []string{"."}},
-	{"internal/consent", []string{".", "internal/connector"}},
+	{"internal/consent", []string{".", "internal/connector", "internal/pages"}},
+	{"internal/webform", []string{".", "internal/pages"}},
+	{"internal/pages", []string{"."}}, // the look and the safety of what PSUs see
 	{"internal/ingest", []string{".", "internal/connector", "internal/ingest/identity"}},
 	{"internal/ingest/identity", []string{"."}},
 	{"internal/access", []string{".", "internal/secret"}}, // tokens and client secrets are made and hashed in one place
 	{"internal/eventlog", []string{"."}},
 	{"internal/lease", []string{"."}},
 	{"internal/delivery", []string{"."}},
-	{"internal/analysis", []string{"."}},
+	{"internal/analysis", []string{".", "wire/finapi"}}, // a report is a document of the one dialect that has reports
 	{"internal/secret", []string{"."}},
 	{"internal/telemetry", []string{".", "internal/secret"}}, // no IBAN reaches a log
 	{"internal/config", []string{"."}},
 	{"internal/backing", nil},
+	{"internal/egress", nil},
 	{"internal/sandbox", []string{"."}}, // a bank knows nothing of the hub
 
 	// edges: they plug into the contract they fulfil
 	{"internal/connector/*", []string{".", "internal/connector"}},
-	{"internal/delivery/*", []string{".", "wire/*", "internal/delivery"}},
+	{"internal/delivery/*", []string{".", "wire/*", "internal/delivery", "internal/egress"}},
 	{"internal/store", contracts},
 	{"internal/store/migrations", nil},
-	{"internal/api/*", capabilities},
+	{"internal/api/dialect", []string{".", "internal/access"}}, // what dialects have in common
+	{"internal/api/*", append([]string{"internal/api/dialect"}, capabilities...)},
 	{"internal/console", capabilities},
 
-	{"examples/*", []string{".", "wire/*", "client"}},
+	{"examples/*", []string{".", "wire/*", "client", "client/*"}},
 }
 
 // contracts are what the store fulfils.
 var contracts = []string{
 	".", "internal/access", "internal/consent", "internal/ingest", "internal/ingest/identity", "internal/eventlog", "internal/lease", "internal/delivery", "internal/delivery/*",
 	"internal/analysis", "internal/secret", "internal/store/migrations",
+	"wire/banqup", // a stream's settings and kinds of message
+	"wire/finapi", // types of reports
 }
 
 // capabilities are what a dialect or a page calls.
 var capabilities = []string{
 	".", "wire/*", "internal/access", "internal/consent", "internal/ingest", "internal/ingest/identity", "internal/eventlog", "internal/lease", "internal/delivery",
-	"internal/delivery/*", "internal/analysis",
+	"internal/delivery/*", "internal/analysis", "internal/webform",
 }
 
 // frugal lists the packages that take little from other modules either: what they may.

@@ -3,6 +3,7 @@ package bankfeed
 import (
 	"bytes"
 	"errors"
+	"strconv"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -29,6 +30,9 @@ var errAmount = errors.New("not a decimal amount")
 func ParseAmount(s string) (Amount, error) {
 	s = strings.TrimSpace(s)
 	if s == "" || len(s) > 2*maxAmountDigits {
+		return Amount{}, errAmount
+	}
+	if s[0] == '+' && len(s) > 1 && (s[1] == '+' || s[1] == '-') {
 		return Amount{}, errAmount
 	}
 	d, err := decimal.NewFromString(strings.TrimPrefix(s, "+"))
@@ -62,6 +66,31 @@ func (a Amount) String() string {
 		return a.d.StringFixed(-e)
 	}
 	return a.d.String()
+}
+
+// AppendText implements encoding.TextAppender: what String writes, without
+// garbage for amounts of common size.
+func (a Amount) AppendText(b []byte) ([]byte, error) {
+	e := -int(a.d.Exponent())
+	if e < 0 || a.d.NumDigits() > 18 {
+		return append(b, a.String()...), nil
+	}
+	n := a.d.CoefficientInt64()
+	if n < 0 {
+		b, n = append(b, '-'), -n
+	}
+	digits := len(strconv.AppendInt(b, n, 10)) - len(b)
+	for ; digits <= e; digits++ {
+		b = append(b, '0') // up to the one before the point
+	}
+	b = strconv.AppendInt(b, n, 10)
+	if e > 0 {
+		b = append(b, 0)
+		point := len(b) - 1 - e
+		copy(b[point+1:], b[point:])
+		b[point] = '.'
+	}
+	return b, nil
 }
 
 // Equal compares the value: 1.0 equals 1.00.

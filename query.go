@@ -1,6 +1,9 @@
 package bankfeed
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // AccountFilter narrows a list of accounts; zero parts match everything.
 type AccountFilter struct {
@@ -68,6 +71,18 @@ func (s *ConnectionState) Account(id AccountID) *Account {
 		}
 	}
 	return nil
+}
+
+// Spent lists the accounts removed by request that no consent could list any
+// more: there is nothing to recognise them for.
+func (s *ConnectionState) Spent() (ids []AccountID) {
+	for _, a := range s.Accounts {
+		lives := func(x AccountAccess) bool { k := s.Consent(x.Consent); return k != nil && k.Status == ConsentConfirmed }
+		if a.Status == AccountDeleted && !slices.ContainsFunc(a.Withheld, lives) {
+			ids = append(ids, a.ID)
+		}
+	}
+	return ids
 }
 
 // Linking is a request to link a channel, or to renew it.

@@ -54,3 +54,21 @@ func TraceID(u UUID) UUID {
 	t[6], t[8] = t[6]&0x0f|0x80, t[8]&0x3f|0x80 // version 8, as all of ours
 	return t
 }
+
+// DraftRequest freezes what a request came to into an event of its user.
+func (s Scribe) DraftRequest(t EventType, at time.Time, u User, r RequestRef) Draft {
+	return Draft{Type: t, At: at, Snapshot: &Snapshot{Schema: SnapshotSchema, Build: s.Build, Node: s.Node, User: s.UserRef(u), Initiator: ByUser, Request: &r}}
+}
+
+// RequestRef names a request in snapshots, with what it covers.
+func (s Scribe) RequestRef(r *Request) RequestRef {
+	ref := RequestRef{ID: r.ID, UUID: s.Installation.UUID(KindRequest, s.Tenant, int64(r.ID)), Kind: r.Kind, Status: r.Status, Handle: r.Handle, Client: r.Client}
+	for _, m := range r.Members {
+		o := Outcome{Status: OutcomeRunning}
+		if m.Outcome != nil {
+			o = *m.Outcome
+		}
+		ref.Sources = append(ref.Sources, SourceRef{m.Connection, s.Installation.UUID(KindConnection, s.Tenant, int64(m.Connection)), o})
+	}
+	return ref
+}

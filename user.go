@@ -30,6 +30,15 @@ type User struct {
 	Email           string // the Oxlin login, if the user has one
 	BusinessContext BusinessContext
 	CreatedAt       time.Time
+	Contact         Contact
+	// NoAutoSync: its new connections are read when somebody asks for that, and
+	// never by the schedule.
+	NoAutoSync bool
+}
+
+// Contact is what a client noted about a user. The hub makes no use of it.
+type Contact struct {
+	Email, Phone string
 }
 
 // Client is one set of credentials of a tenant.
@@ -37,6 +46,9 @@ type Client struct {
 	Tenant  TenantID
 	ID      string // client_id
 	Sandbox bool   // sees sandbox providers only; a live client sees none of them
+	// CallbacksOnce: the callbacks of its requests are tried once, whatever comes
+	// of it.
+	CallbacksOnce bool
 }
 
 // Caller is who a request comes from: a client, and the user in whose name it

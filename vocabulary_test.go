@@ -14,10 +14,14 @@ func TestAmountsKeepWhatTheBankWrote(t *testing.T) {
 	for in, want := range map[string]string{
 		"10.00": "10.00", "-0.10": "-0.10", "0": "0", "+7.5": "7.5", "1E3": "1000", "1.5e2": "150", "12e-1": "1.2",
 		"12345678901234567.890": "12345678901234567.890", "0.12345": "0.12345",
+		"0.000": "0.000", "-0.00": "0.00", "-5": "-5", "-0.000000000001": "-0.000000000001", "999999999999999999.5": "999999999999999999.5",
 	} {
 		a, err := bankfeed.ParseAmount(in)
 		if err != nil || a.String() != want {
 			t.Errorf("ParseAmount(%q) = %q, %v; want %q", in, a, err, want)
+		}
+		if text, err := a.AppendText([]byte("x")); err != nil || string(text) != "x"+want {
+			t.Errorf("AppendText of %q wrote %q, %v", in, text, err)
 		}
 		var back bankfeed.Amount
 		if text, err := json.Marshal(a); err != nil || json.Unmarshal(text, &back) != nil || back.String() != want {
@@ -27,7 +31,7 @@ func TestAmountsKeepWhatTheBankWrote(t *testing.T) {
 			t.Errorf("the number token %s was read as %q", want, back)
 		}
 	}
-	for _, in := range []string{"", "abc", "1,5", "1e1000000000", "NaN", "0x10", strings.Repeat("9", 31), "1.0000000000001", "1 2", "--1"} {
+	for _, in := range []string{"", "abc", "1,5", "1e1000000000", "NaN", "0x10", strings.Repeat("9", 31), "1.0000000000001", "1 2", "--1", "+-1", "++1", ".-1"} {
 		if a, err := bankfeed.ParseAmount(in); err == nil {
 			t.Errorf("ParseAmount(%q) = %q, want an error", in, a)
 		} else if len(in) > 2 && strings.Contains(err.Error(), in) {
@@ -53,6 +57,9 @@ func FuzzParseAmount(f *testing.F) {
 		}
 		if b, err := bankfeed.ParseAmount(a.String()); err != nil || b.String() != a.String() || !a.Equal(b) {
 			t.Errorf("%q became %q and then %q (%v)", s, a, b, err)
+		}
+		if b, err := a.AppendText(nil); err != nil || string(b) != a.String() {
+			t.Errorf("%q is %q and %q (%v)", s, a, b, err)
 		}
 	})
 }
@@ -96,6 +103,13 @@ func TestUUIDsNameNumbers(t *testing.T) {
 		if ok {
 			t.Errorf("%s id was accepted", what)
 		}
+	}
+	if k := in.UUID(bankfeed.KindConsent, 7, 4); u.Sibling(bankfeed.KindConsent, 4) != k {
+		t.Errorf("the sibling of %s is not %s", u, k)
+	}
+	if foreign, _ := bankfeed.ParseUUID("7d810b01-437f-4f34-bcf0-74b719ec7596"); foreign.Sibling(bankfeed.KindConsent, 4) != (bankfeed.UUID{}) ||
+		u.Sibling(bankfeed.KindConsent, 0) != (bankfeed.UUID{}) {
+		t.Error("a foreign id, or nothing, has a sibling")
 	}
 	e := bankfeed.EventID(1_760_000_000_123, 7, 3, 99)
 	if epoch, tenant, lane, p, ok := bankfeed.ParseEventID(e); !ok || epoch != 1_760_000_000_123 || tenant != 7 || lane != 3 || p != 99 {

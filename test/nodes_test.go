@@ -48,7 +48,7 @@ func TestTwoNodes(t *testing.T) {
 	readers := []*reader{c.follow(lively...), c.via(a).follow(lively...)} // one looks through the node that dies
 	var links []link
 	for i := range 2 * slots {
-		login := fmt.Sprintf("big-%d", 1000+50*i)
+		login := fmt.Sprintf("big-%d", 2000+50*i)
 		bank.slow(login, 250*time.Millisecond)
 		links = append(links, c.via([]*node{a, b}[i%2]).link(login))
 	}

@@ -317,6 +317,7 @@ const (
   - id: "300"
     name: WBX Test Bank in small pages
     country: DE
+    bic: WBXTDEFFXXX
     sandbox: true
     page_size: 50
     channels:

@@ -10,14 +10,14 @@ import (
 )
 
 type benchCommand struct {
-	Name  string `arg:"" optional:"" enum:"ingest,queue,all" default:"all" help:"What to measure: ingest, queue or all (the default)."`
+	Name  string `arg:"" optional:"" enum:"ingest,queue,stream,callback,all" default:"all" help:"What to measure: ingest, queue, stream, callback or all (the default)."`
 	JSON  bool   `name:"json" help:"Print one JSON object for each result."`
 	Quick bool   `help:"Small numbers, and without the cases that take minutes."`
 }
 
 // Help implements kong.HelpProvider.
 func (*benchCommand) Help() string {
-	return "Measures the hub beside a raw baseline, on SQLite and on PostgreSQL if it finds one. Works in databases of its own, which it drops. " +
+	return "Measures the hub beside a raw baseline, on SQLite and on PostgreSQL if it finds one, the stream on RabbitMQ if it finds one. Works in databases and virtual hosts of its own, which it drops. " +
 		"docs/performance.md says what the figures mean."
 }
 

@@ -13,9 +13,10 @@ import (
 )
 
 type clientCommand struct {
-	Create clientCreate `cmd:"" help:"Make a client and print its secret, once."`
-	List   clientList   `cmd:"" help:"List the clients."`
-	Secret struct {
+	Create    clientCreate    `cmd:"" help:"Make a client and print its secret, once."`
+	List      clientList      `cmd:"" help:"List the clients."`
+	Callbacks clientCallbacks `cmd:"" help:"Say how often the callbacks of a client's requests are tried."`
+	Secret    struct {
 		Add    secretAdd    `cmd:"" help:"Give a client a second secret beside the one in use, and print it, once."`
 		Revoke secretRevoke `cmd:"" help:"End a secret."`
 	} `cmd:"" help:"Replace a client's secret without a pause: add, change over, revoke."`
@@ -78,6 +79,7 @@ func (c *clientList) Run(ctx context.Context, t *terminal) (err error) {
 		Tenant    string       `json:"tenant"`
 		Name      string       `json:"name"`
 		Sandbox   bool         `json:"sandbox"`
+		Retries   string       `json:"callback_retries"`
 		CreatedAt time.Time    `json:"created_at"`
 		Secrets   []secretLine `json:"secrets"`
 	}
@@ -87,8 +89,11 @@ func (c *clientList) Run(ctx context.Context, t *terminal) (err error) {
 	}
 	e := json.NewEncoder(t.out)
 	for _, cl := range list {
-		l := line{ID: cl.ID, Tenant: cl.Tenant, Name: cl.Name, Sandbox: cl.Sandbox, CreatedAt: cl.CreatedAt, Secrets: []secretLine{}}
+		l := line{ID: cl.ID, Tenant: cl.Tenant, Name: cl.Name, Sandbox: cl.Sandbox, Retries: "schedule", CreatedAt: cl.CreatedAt, Secrets: []secretLine{}}
 		kind, prints := "live", ""
+		if cl.CallbacksOnce {
+			l.Retries = "0"
+		}
 		if cl.Sandbox {
 			kind = "sandbox"
 		}
@@ -107,6 +112,28 @@ func (c *clientList) Run(ctx context.Context, t *terminal) (err error) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", l.ID, l.Tenant, l.Name, kind, l.CreatedAt.UTC().Format(time.DateOnly), prints)
 	}
 	return w.Flush()
+}
+
+type clientCallbacks struct {
+	config.Common
+	Client  string `arg:"" name:"client_id" help:"As client list shows it."`
+	Retries string `required:"" enum:"0,schedule" placeholder:"0|schedule" help:"0: one attempt, whatever comes of it, as finAPI does it. schedule: as BANKFEED_CALLBACK_SCHEDULE says. For requests from now on."`
+}
+
+func (c *clientCallbacks) Run(ctx context.Context, t *terminal) (err error) {
+	d, err := t.openData(ctx, c.Common)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	err = d.Access().SetCallbacksOnce(ctx, c.Client, c.Retries == "0")
+	if errors.Is(err, bankfeed.ErrNotFound) {
+		return errors.New("there is no such client: see bankfeed client list")
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(t.out, "set")
+	}
+	return err
 }
 
 type secretAdd struct {

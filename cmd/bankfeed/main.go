@@ -26,6 +26,8 @@ type commands struct {
 	Demo    demoCommand    `cmd:"" help:"Show everything at work: a bank, a hub and a client that talk to each other."`
 	Sandbox sandboxCommand `cmd:"" help:"Run the simulated bank alone."`
 	Client  clientCommand  `cmd:"" help:"Manage the clients that may call the API."`
+	Import  importCommand  `cmd:"" help:"Store accounts and transactions from a file."`
+	Replay  replayCommand  `cmd:"" help:"Send events to a stream again."`
 	Migrate migrateCommand `cmd:"" help:"Bring the database's schema up to date."`
 	Keys    keysCommand    `cmd:"" help:"Manage the keys that seal data."`
 	Bench   benchCommand   `cmd:"" help:"Measure the hub on this machine."`
@@ -126,10 +128,11 @@ func split(err error) []error {
 
 func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
 
-// serverConfig checks the settings of serve and doctor, banks included.
+// serverConfig checks the settings of serve and doctor, banks and streams
+// included.
 func (t *terminal) serverConfig(s config.Settings) (config.Config, error) {
 	c, err := s.Check(t.file.File)
-	return c, errors.Join(err, app.CheckBanks(c))
+	return c, errors.Join(err, app.CheckBanks(c), app.CheckStreams(c), app.CheckRules(c))
 }
 
 // dataConfig checks the settings of a command that works on the data.

@@ -39,6 +39,7 @@ type Store interface {
 	ClientStore
 	UserStore
 	TokenStore
+	ProcessStore
 }
 
 // Options are the settings of a Service; the zero value of each is its default.
@@ -49,6 +50,8 @@ type Options struct {
 	// AccessTTL is how long an access token lives (1 h), RefreshTTL how long a
 	// refresh token lives unused (30 days).
 	AccessTTL, RefreshTTL time.Duration
+	// ProcessLife is how long a process lives (14 days).
+	ProcessLife time.Duration
 	// Hashes is how many passwords are hashed at the same time (one per CPU,
 	// at most 4); each takes 19 MiB.
 	Hashes int
@@ -56,13 +59,14 @@ type Options struct {
 
 // Service is safe for concurrent use.
 type Service struct {
-	store     Store
-	in        bankfeed.Installation
-	now       func() time.Time
-	access    time.Duration
-	refresh   time.Duration
-	passwords *passwords
-	failures  *failures
+	store       Store
+	in          bankfeed.Installation
+	now         func() time.Time
+	access      time.Duration
+	refresh     time.Duration
+	processLife time.Duration
+	passwords   *passwords
+	failures    *failures
 }
 
 // New makes a Service.
@@ -76,10 +80,13 @@ func New(store Store, o Options) *Service {
 	if o.RefreshTTL == 0 {
 		o.RefreshTTL = 30 * 24 * time.Hour
 	}
+	if o.ProcessLife == 0 {
+		o.ProcessLife = 14 * 24 * time.Hour
+	}
 	if o.Hashes == 0 {
 		o.Hashes = min(4, runtime.GOMAXPROCS(0))
 	}
-	return &Service{store: store, in: o.Installation, now: o.Now, access: o.AccessTTL, refresh: o.RefreshTTL,
+	return &Service{store: store, in: o.Installation, now: o.Now, access: o.AccessTTL, refresh: o.RefreshTTL, processLife: o.ProcessLife,
 		passwords: newPasswords(o.Hashes), failures: newFailures()}
 }
 

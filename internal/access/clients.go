@@ -60,6 +60,8 @@ type ClientStore interface {
 	// AddSecret returns a Conflict if the client has MaxSecrets live ones, and
 	// bankfeed.ErrNotFound if there is no such client.
 	AddSecret(ctx context.Context, client string, hash []byte, now time.Time) error
+	// SetCallbacksOnce returns bankfeed.ErrNotFound if there is no such client.
+	SetCallbacksOnce(ctx context.Context, client string, once bool) error
 	// RevokeSecret returns bankfeed.ErrNotFound if no such secret is live.
 	RevokeSecret(ctx context.Context, client string, hash []byte, now time.Time) error
 }
@@ -120,6 +122,12 @@ func (s *Service) AddSecret(ctx context.Context, client string) (bankfeed.Secret
 		return "", err
 	}
 	return bankfeed.Secret(text), nil
+}
+
+// SetCallbacksOnce says whether callbacks of a client's requests are tried once,
+// whatever comes of it, as from now on.
+func (s *Service) SetCallbacksOnce(ctx context.Context, client string, once bool) error {
+	return s.store.SetCallbacksOnce(ctx, client, once)
 }
 
 // RevokeSecret ends a live secret, named by its fingerprint. Access tokens

@@ -52,6 +52,8 @@ type Rotation struct {
 
 // TokenStore keeps tokens.
 type TokenStore interface {
+	// AddTokens stores the tokens of one answer; bankfeed.ErrNotFound if their
+	// user was erased.
 	AddTokens(ctx context.Context, tokens []Token) error
 	// FindCaller returns whom a live access token speaks for;
 	// bankfeed.ErrNotFound also if its user was erased.
@@ -109,8 +111,26 @@ func (s *Service) PasswordToken(ctx context.Context, client bankfeed.Client, nam
 	if err := s.checkPassword(ctx, key, string(password), u.PasswordHash); err != nil {
 		return Grant{}, err
 	}
-	g, tokens := s.issue(Token{Client: client.ID, Tenant: client.Tenant, User: u.ID, Scope: scope, Family: newFamily()}, scope)
-	return g, s.store.AddTokens(ctx, tokens)
+	for {
+		g, tokens := s.issue(Token{Client: client.ID, Tenant: client.Tenant, User: u.ID, Scope: scope, Family: newFamily()}, scope)
+		err := s.store.AddTokens(ctx, tokens)
+		if err == nil {
+			return g, nil
+		}
+		if !errors.Is(err, bankfeed.ErrNotFound) {
+			return Grant{}, err
+		}
+		// Erased meanwhile. Where that was its data alone a successor has the very
+		// password that was checked.
+		checked := u.PasswordHash
+		u, err = s.login(ctx, client, name)
+		if errors.Is(err, bankfeed.ErrNotFound) || err == nil && u.PasswordHash != checked {
+			err = ErrGrant
+		}
+		if err != nil {
+			return Grant{}, err
+		}
+	}
 }
 
 // secretName shortens a name that somebody made up to a fixed length.

@@ -18,19 +18,25 @@ type NewUser struct {
 	Email           string // unique in the tenant, whatever its case
 	Password        bankfeed.Secret
 	BusinessContext bankfeed.BusinessContext
+	// AnyCase: the external id names the user in any case, and is unique so.
+	AnyCase    bool
+	Contact    bankfeed.Contact
+	NoAutoSync bool
 }
 
 // User is a user as it is stored.
 type User struct {
 	bankfeed.User
+	FoldedID     string // the external id in lower case, if it names the user in any case
 	Sandbox      bool
 	PasswordHash string // argon2id in its usual text form; empty without a password
 }
 
-// UserKey names a user in one of three ways; exactly one field is set.
+// UserKey names a user in one of four ways; exactly one field is set.
 type UserKey struct {
 	ID         bankfeed.UserID
 	ExternalID string
+	FoldedID   string
 	Email      string // in any case
 }
 
@@ -43,8 +49,8 @@ type UserStore interface {
 	FindUser(ctx context.Context, tenant bankfeed.TenantID, key UserKey) (User, error)
 	// ListUsers returns users with numbers above after, in order.
 	ListUsers(ctx context.Context, tenant bankfeed.TenantID, sandbox bool, after bankfeed.UserID, limit int) ([]User, error)
-	// EraseUser blanks what says who the user is and deletes its tokens; the
-	// row stays. Doing it twice changes nothing.
+	// EraseUser ends a user: nobody finds it, its login and tokens are gone, its
+	// external id is free. The row stays. Doing it twice changes nothing.
 	EraseUser(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.UserID, now time.Time) error
 }
 
@@ -78,8 +84,12 @@ func (s *Service) CreateUser(ctx context.Context, caller bankfeed.Caller, n NewU
 		return bankfeed.User{}, bankfeed.InvalidField("business_context", "must be individual or business")
 	}
 	u := User{
-		User:    bankfeed.User{ExternalID: n.ExternalID, Email: n.Email, BusinessContext: bc, CreatedAt: s.now().UTC().Truncate(time.Microsecond)},
+		User: bankfeed.User{ExternalID: n.ExternalID, Email: n.Email, BusinessContext: bc, CreatedAt: s.now().UTC().Truncate(time.Microsecond),
+			Contact: n.Contact, NoAutoSync: n.NoAutoSync},
 		Sandbox: caller.Client.Sandbox,
+	}
+	if n.AnyCase {
+		u.FoldedID = strings.ToLower(n.ExternalID)
 	}
 	if text := string(n.Password); text != "" {
 		if utf8.RuneCountInString(text) < minPassword || len(text) > maxPassword {
@@ -130,7 +140,7 @@ func (s *Service) find(ctx context.Context, caller bankfeed.Caller, key UserKey)
 
 // findUser keeps tenants apart, and sandbox from live.
 func (s *Service) findUser(ctx context.Context, client bankfeed.Client, key UserKey) (User, error) {
-	text := key.ExternalID + key.Email
+	text := key.ExternalID + key.FoldedID + key.Email
 	if key == (UserKey{}) || text != "" && checkText("", text, maxEmail) != nil {
 		return User{}, bankfeed.ErrNotFound // no such user can have been made, and a database refuses some texts
 	}
@@ -182,11 +192,11 @@ func (s *Service) MarkErased(ctx context.Context, tenant bankfeed.TenantID, id b
 	return s.store.EraseUser(ctx, tenant, id, s.now())
 }
 
-// login finds the user that a name stands for: an external id, an email
-// address, or the UUID that finAPI clients use for a user without an external
-// id. An external id wins over another user's email address.
+// login finds the user that a name stands for: an external id, in any case if
+// the user was made so, an email address, or the UUID that finAPI clients use for
+// a user without an external id. The first of these wins.
 func (s *Service) login(ctx context.Context, client bankfeed.Client, name string) (User, error) {
-	keys := []UserKey{{ExternalID: name}, {Email: name}}
+	keys := []UserKey{{ExternalID: name}, {FoldedID: strings.ToLower(name)}, {Email: name}}
 	if id, err := bankfeed.ParseUUID(name); err == nil {
 		if n, ok := s.in.Number(id, bankfeed.KindUser, client.Tenant); ok {
 			keys = append(keys, UserKey{ID: bankfeed.UserID(n)})

@@ -44,7 +44,7 @@ type App struct {
 	hub      *eventlog.Hub
 	eventLog *eventlog.Log
 	signals  *store.Signals
-	engines  map[bankfeed.WorkKind]*lease.Engine // of the role sync
+	engines  map[bankfeed.WorkKind]*lease.Engine
 	parts
 
 	workers    []worker
@@ -71,7 +71,7 @@ func New(ctx context.Context, c config.Config, log *slog.Logger) (_ *App, err er
 			err = errors.Join(err, a.opened.close(context.WithoutCancel(ctx), a.log))
 		}
 	}()
-	if err := CheckBanks(c); err != nil {
+	if err := errors.Join(CheckBanks(c), CheckStreams(c), CheckRules(c)); err != nil {
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{a.openData, a.openListener, a.openSandbox, a.openBanks, a.openLog, a.openParts, a.openServer} {
@@ -100,7 +100,12 @@ func (a *App) openData(ctx context.Context) error {
 		return err
 	}
 	a.opened.push("database", func(context.Context) error { return d.Close() })
-	a.data, a.access = d, d.Access()
+	if a.cfg.SQLite() { // nobody else is there: work that a killed process held goes on at once
+		if err := d.Store.EndClaims(ctx); err != nil {
+			return err
+		}
+	}
+	a.data, a.access = d, d.accessWith(access.Options{ProcessLife: a.cfg.FinAPI.ProcessLife})
 	a.workers = append(a.workers, sweep{name: "keyring", every: 5 * time.Minute, now: a.now, log: a.log,
 		do: func(ctx context.Context, _ time.Time) (int, error) { return 0, d.Keyring.Reload(ctx) }})
 	return nil
@@ -166,7 +171,7 @@ func (a *App) openBanks(context.Context) error {
 		return nil
 	})
 	var err error
-	a.banks, err = connector.NewRegistry(connectors(&http.Client{Transport: transport}), list...)
+	a.banks, err = connector.NewRegistry(connectors(&http.Client{Transport: transport}, a.log), list...)
 	return err
 }
 
@@ -188,6 +193,7 @@ func (a *App) openLog(context.Context) error {
 		a.hub.Committed(c)
 		a.signals.Committed(c)
 	})
+	s.OnReady(a.kick)
 	a.workers = append(a.workers, a.hub)
 	if !a.cfg.SQLite() {
 		a.workers = append(a.workers, a.signals)
@@ -202,6 +208,9 @@ func (a *App) kick(kind bankfeed.WorkKind) {
 }
 
 func (a *App) kickHere(kind bankfeed.WorkKind) {
+	if kind == bankfeed.WorkTarget && a.calledBack != nil {
+		a.calledBack() // a target that is led already is not claimed anew
+	}
 	if e := a.engines[kind]; e != nil {
 		e.Kick()
 	}
@@ -236,6 +245,8 @@ func (a *App) Run(ctx context.Context) error {
 		return a.Stop(ctx)
 	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end() // a stop that came too early for what follows
+	started := a.supervisor.starting()
 	a.started.push("workers", func(ctx context.Context) error {
 		end()
 		return a.supervisor.wait(ctx)
@@ -243,6 +254,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, w := range a.workers {
 		a.supervisor.start(running, w)
 	}
+	started()
 	failed := make(chan error, 1)
 	a.started.push("HTTP server", a.stopServer)
 	go func() {
@@ -330,7 +342,7 @@ func (a *App) openServer(context.Context) (err error) {
 	}
 	a.server = &http.Server{
 		Handler: &front{next: mux, routes: known, log: a.log, metrics: a.metrics, ending: a.ending,
-			https: strings.HasPrefix(a.publicURL, "https://")},
+			https: strings.HasPrefix(a.publicURL, "https://"), maxDocument: a.cfg.Imports.MaxBytes},
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug), // what strangers do wrong
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -12,18 +13,20 @@ import (
 )
 
 // connectors are the standards that banks can be described with.
-func connectors(client *http.Client) map[string]connector.Connector {
+func connectors(client *http.Client, log *slog.Logger) map[string]connector.Connector {
+	xs2a := berlingroup.New(client)
+	xs2a.Logger = log
 	return map[string]connector.Connector{
-		config.DefaultStandard: berlingroup.New(client),
+		config.DefaultStandard: xs2a,
 	}
 }
 
-// profiles are the banks of the configuration, and the simulated one where
+// profiles are the banks of the configuration, and the simulated ones where
 // sandboxURL says.
 func profiles(banks []config.Bank, sandboxURL string) []connector.Profile {
 	var list []connector.Profile
 	if sandboxURL != "" {
-		list = append(list, sandboxProfile(sandboxURL))
+		list = append(list, sandboxProfiles(sandboxURL)...)
 	}
 	for _, b := range banks {
 		list = append(list, profileOf(b))
@@ -37,7 +40,7 @@ func CheckBanks(c config.Config) error {
 	if c.Sandbox {
 		sandboxURL = "http://127.0.0.1"
 	}
-	_, err := connector.NewRegistry(connectors(http.DefaultClient), profiles(c.Banks, sandboxURL)...)
+	_, err := connector.NewRegistry(connectors(http.DefaultClient, slog.New(slog.DiscardHandler)), profiles(c.Banks, sandboxURL)...)
 	return err
 }
 
@@ -46,7 +49,7 @@ func profileOf(b config.Bank) connector.Profile {
 		Provider: bankfeed.Provider{ID: b.ID, Name: b.Name, BIC: b.BIC, Country: b.Country, LogoURL: b.LogoURL, Sandbox: b.Sandbox},
 		Standard: b.Standard, HistoryDays: b.HistoryDays, RecentDays: b.RecentDays, OverlapDays: b.OverlapDays, ConsentDays: b.ConsentDays,
 		FrequencyPerDay: b.FrequencyPerDay, MaxConcurrent: b.MaxConcurrent, DistrustIDs: b.DistrustIDs, BookedOnly: b.BookedOnly,
-		PageSize: b.PageSize, Timeout: b.ExchangeTimeout(),
+		MaskedIBAN: connector.MaskedIBAN(b.MaskedIBAN), BusinessProducts: b.BusinessProducts, PageSize: b.PageSize, Timeout: b.ExchangeTimeout(),
 	}
 	contexts := map[bankfeed.BusinessContext]bool{}
 	for _, c := range b.Channels {
@@ -76,9 +79,29 @@ func profileOf(b config.Bank) connector.Profile {
 	return p
 }
 
-// sandboxProfile describes the simulated bank (docs/sandbox.md).
-func sandboxProfile(baseURL string) connector.Profile {
+// sandboxProfiles describe the simulated banks (docs/sandbox.md).
+func sandboxProfiles(baseURL string) []connector.Profile {
 	base := strings.TrimRight(baseURL, "/")
+	return []connector.Profile{
+		sandboxProfile(base),
+		maskingProfile(base, sandbox.UnmaskProviderID, sandbox.UnmaskProviderName, connector.Unmask, sandbox.UnmaskBase, sandbox.UnmaskBusiness),
+		maskingProfile(base, sandbox.MaskedProviderID, sandbox.MaskedProviderName, connector.KeepMasked, sandbox.MaskedBase, sandbox.MaskedBusiness),
+	}
+}
+
+// maskingProfile is the simulated bank as one whose account list masks IBANs.
+func maskingProfile(base, id, name string, treatment connector.MaskedIBAN, individual, business string) connector.Profile {
+	p := sandboxProfile(base)
+	p.Provider.ID, p.Provider.Name, p.MaskedIBAN = id, name, treatment
+	p.Provider.Channels = p.Provider.Channels[:1] // REDIRECT
+	p.Endpoints = []connector.Endpoint{
+		{Mode: bankfeed.Redirect, BusinessContext: bankfeed.Individual, BaseURL: base + individual},
+		{Mode: bankfeed.Redirect, BusinessContext: bankfeed.Business, BaseURL: base + business},
+	}
+	return p
+}
+
+func sandboxProfile(base string) connector.Profile {
 	return connector.Profile{
 		Provider: bankfeed.Provider{
 			ID: sandbox.ProviderID, Name: sandbox.ProviderName, BIC: sandbox.BIC, Country: sandbox.BIC[4:6], Sandbox: true,

@@ -109,8 +109,11 @@ func loadMaster(c config.Storage) (*secret.Master, error) {
 }
 
 // Access is the management of tenants, clients and users.
-func (d *Data) Access() *access.Service {
-	return access.New(d.Store.Access(), access.Options{Installation: d.Store.Installation()})
+func (d *Data) Access() *access.Service { return d.accessWith(access.Options{}) }
+
+func (d *Data) accessWith(o access.Options) *access.Service {
+	o.Installation = d.Store.Installation()
+	return access.New(d.Store.Access(), o)
 }
 
 // Close ends the connections.

@@ -13,7 +13,9 @@ import (
 
 	"code.dny.dev/ssrf"
 
+	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/config"
+	"github.com/bankfeed/bankfeed/internal/delivery/stream"
 	"github.com/bankfeed/bankfeed/internal/secret"
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/telemetry"
@@ -56,12 +58,16 @@ func Examine(ctx context.Context, c config.Config) []Finding {
 	e.address(ctx)
 	e.publicURL()
 	e.bankEndpoints(ctx)
+	e.streams(ctx)
 	return e.findings
 }
 
 type examination struct {
 	config.Config
 	findings []Finding
+	// records are what is stored of streams, by their place in the settings, if
+	// the database could be read.
+	records map[int]*stream.Record
 }
 
 func (e *examination) add(l Level, subject, format string, args ...any) {
@@ -147,7 +153,37 @@ func (e *examination) database(ctx context.Context, fresh bool) {
 		return
 	}
 	e.add(OK, "migrations", "up to date")
+	e.streamRecords(ctx, &Data{Store: s})
 	e.keys(ctx, s)
+}
+
+// streamRecords finds what is stored of the streams in the settings, and says
+// where serve would find no tenant, or several.
+func (e *examination) streamRecords(ctx context.Context, d *Data) {
+	e.records = map[int]*stream.Record{}
+	_, all, err := d.tenant(ctx, "")
+	if err != nil {
+		e.add(Fail, "streams", "%v", err)
+		return
+	}
+	for i, s := range e.Streams {
+		subject := e.streamSubject(i)
+		id, count, err := d.tenant(ctx, s.Tenant)
+		switch {
+		case err == nil && count > 1:
+			e.add(Fail, subject, "tenant: there are %d: describe a stream for each, with its tenant and a virtual host of its own", count)
+		case err == nil && count == 0 && all > 0:
+			e.add(Warn, subject, "tenant: there is no %s; the stream begins with its first client (bankfeed client list)", s.Tenant)
+		case err == nil && count == 1:
+			var r stream.Record
+			if r, err = d.Store.Stream(ctx, stream.Key{Tenant: id, Name: s.Name}); err == nil {
+				e.records[i] = &r
+			}
+		}
+		if err != nil && bankfeed.ErrorKindOf(err) != bankfeed.NotFound {
+			e.add(Fail, subject, "%v", err)
+		}
+	}
 }
 
 func (e *examination) clock(ctx context.Context, s *store.Store) {
@@ -277,6 +313,33 @@ func (e *examination) bankEndpoints(ctx context.Context) {
 			default:
 				e.add(Warn, subject, "%s %v", end.Mode, err)
 			}
+		}
+	}
+}
+
+// streamSubject names a stream; several are told apart by their tenants.
+func (e *examination) streamSubject(i int) string {
+	s := e.Streams[i]
+	if s.Tenant != "" && len(e.Streams) > 1 {
+		return "stream " + s.Name + " of " + s.Tenant
+	}
+	return "stream " + s.Name
+}
+
+// streams looks at the broker of each stream.
+func (e *examination) streams(ctx context.Context) {
+	for i, s := range e.Streams {
+		settings := streamSettings(s)
+		target, err := stream.Target(settings.URL)
+		if err != nil {
+			continue // CheckStreams has said so
+		}
+		subject := e.streamSubject(i)
+		for _, f := range stream.Examine(ctx, settings, e.records[i]) {
+			e.add(Level(f.Level), subject, "%s: %s", f.Subject, f.Text)
+		}
+		if r := e.records[i]; r != nil && r.Target != target {
+			e.add(Warn, subject, "broker: until now the stream went to %s; what its exchanges routed is about that one, and queues must be bound anew", r.Target)
 		}
 	}
 }

@@ -12,9 +12,11 @@ import (
 	"path"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/bankfeed/bankfeed/internal/api/finapi"
 	"github.com/bankfeed/bankfeed/internal/secret"
 	"github.com/bankfeed/bankfeed/internal/telemetry"
 )
@@ -24,9 +26,11 @@ import (
 const (
 	headerTimeout = 10 * time.Second
 	bodyTimeout   = 30 * time.Second
-	idleTimeout   = 2 * time.Minute
-	maxHeader     = 64 << 10
-	maxBody       = 1 << 20 // each dialect has a lower bound of its own
+	// documentTimeout is for what clients hand in.
+	documentTimeout = 15 * time.Minute
+	idleTimeout     = 2 * time.Minute
+	maxHeader       = 64 << 10
+	maxBody         = 1 << 20 // each dialect has a lower bound of its own
 )
 
 // front is what every request passes through.
@@ -38,6 +42,8 @@ type front struct {
 	// ending ends when the node stops: waiting requests end then.
 	ending context.Context
 	https  bool // the outside reaches us by https
+	// maxDocument bounds what clients hand in.
+	maxDocument int64
 }
 
 // ServeHTTP implements http.Handler.
@@ -66,7 +72,11 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = r.WithContext(ctx)
 	rec := &recorder{ResponseWriter: w}
 	if r.Body != nil && r.Body != http.NoBody {
-		r.Body = boundBody(rec, r.Body)
+		if finapi.TakesDocuments(r.URL.Path) {
+			r.Body = boundDocument(rec, r.Body, f.maxDocument)
+		} else {
+			r.Body = boundBody(rec, r.Body)
+		}
 	}
 	route := f.routes.of(r)
 	f.metrics.Started()
@@ -128,14 +138,14 @@ func (f *front) poll(r *http.Request, status int) {
 // prefix.
 var opaque = regexp.MustCompile(`[A-Za-z0-9_-]{43,}`)
 
-// maskPath hides the token of a start page, whatever else looks like a token,
+// maskPath hides the tokens of a start page and of a process, whatever else looks like a token,
 // and an IBAN that somebody put where an id belongs. The path is the caller's
 // own spelling: it need not be one that reaches the page.
 func maskPath(p string) string {
 	p = path.Clean("/" + p)
 	segments := strings.Split(p, "/")
 	for i, s := range segments {
-		if i > 0 && s != "return" && strings.EqualFold(segments[i-1], "link") {
+		if i > 0 && s != "return" && (strings.EqualFold(segments[i-1], "link") || strings.EqualFold(segments[i-1], "processes")) {
 			segments[i] = "***"
 		}
 	}
@@ -161,7 +171,7 @@ func waiting(r *http.Request) bool {
 // requestID takes the caller's own if it is harmless in a log.
 func requestID(r *http.Request) string {
 	id := r.Header.Get("X-Request-ID")
-	if id == "" || len(id) > 64 || strings.ContainsFunc(id, func(c rune) bool {
+	if id == "" || len(id) > 255 || strings.ContainsFunc(id, func(c rune) bool {
 		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && c != '-' && c != '_' && c != '.'
 	}) {
 		return rand.Text()
@@ -208,6 +218,27 @@ type body struct {
 	connection *http.ResponseController
 }
 
+// boundDocument is boundBody for a document that is read while it is checked: it
+// may take long, as long as something comes.
+func boundDocument(w http.ResponseWriter, b io.ReadCloser, most int64) io.ReadCloser {
+	// One byte more, so that whoever reads it says that it is too large.
+	return &document{body{http.MaxBytesReader(w, b, most+1), http.NewResponseController(w)}, time.Now().Add(documentTimeout)}
+}
+
+type document struct {
+	body
+	end time.Time
+}
+
+func (d *document) Read(p []byte) (int, error) {
+	idle := time.Now().Add(bodyTimeout)
+	if d.end.Before(idle) {
+		idle = d.end
+	}
+	_ = d.connection.SetReadDeadline(idle) // not on a writer without a connection, in tests
+	return d.body.Read(p)
+}
+
 func boundBody(w http.ResponseWriter, b io.ReadCloser) io.ReadCloser {
 	c := http.NewResponseController(w)
 	_ = c.SetReadDeadline(time.Now().Add(bodyTimeout)) // not on a writer without a connection, in tests
@@ -237,18 +268,26 @@ type routes struct {
 	apis *http.ServeMux // of the dialects, which main knows by their prefix only
 }
 
+// apiMethods are those of operations in an OpenAPI document.
+var apiMethods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}
+
 // newRoutes takes the dialects' OpenAPI documents for their paths.
 func newRoutes(main *http.ServeMux, specs ...[]byte) (*routes, error) {
 	t := &routes{main: main, apis: http.NewServeMux()}
 	for _, spec := range specs {
 		var doc struct {
-			Paths map[string]struct{} `json:"paths"`
+			Paths map[string]map[string]json.RawMessage `json:"paths"`
 		}
 		if err := json.Unmarshal(spec, &doc); err != nil {
 			return nil, fmt.Errorf("reading an OpenAPI document: %w", err)
 		}
-		for path := range doc.Paths {
-			t.apis.Handle(path, http.NotFoundHandler())
+		for path, item := range doc.Paths {
+			// By method: two paths may meet that no method has in common.
+			for member := range item {
+				if method := strings.ToUpper(member); slices.Contains(apiMethods, method) {
+					t.apis.Handle(method+" "+path, http.NotFoundHandler())
+				}
+			}
 		}
 	}
 	return t, nil

@@ -24,7 +24,7 @@ func newFront(ending context.Context, t *testing.T, w io.Writer, handlers map[st
 	for p, h := range handlers {
 		mux.HandleFunc(p, h)
 	}
-	known, err := newRoutes(mux, []byte(`{"paths":{"/v1/accounts/{id}":{}}}`))
+	known, err := newRoutes(mux, []byte(`{"paths":{"/v1/accounts/{id}":{"get":{}},"/v1/accounts/own/{id}":{"delete":{}},"/v1/accounts/{id}/end":{"post":{},"summary":""}}}`))
 	require.NoError(t, err)
 	return &front{next: mux, routes: known, log: logger(w), metrics: telemetry.NewMetrics(), ending: ending}
 }
@@ -67,7 +67,7 @@ func TestAccessLog(t *testing.T) {
 }
 
 func TestRequestIDs(t *testing.T) {
-	for given, kept := range map[string]bool{"a-b_c.9": true, "": false, "a b": false, "x\ny": false, strings.Repeat("a", 65): false} {
+	for given, kept := range map[string]bool{"a-b_c.9": true, "": false, "a b": false, "x\ny": false, strings.Repeat("a", 255): true, strings.Repeat("a", 256): false} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("X-Request-ID", given)
 		got := requestID(r)

@@ -70,6 +70,12 @@ func newSupervisor(log *slog.Logger, m *telemetry.Metrics, now func() time.Time)
 	}}
 }
 
+// starting keeps wait from returning between two starts, until done is called.
+func (s *supervisor) starting() (done func()) {
+	s.wg.Add(1)
+	return s.wg.Done
+}
+
 // start runs a worker until ctx ends.
 func (s *supervisor) start(ctx context.Context, w worker) {
 	st := &WorkerState{Name: w.Name(), State: workerRunning, Since: s.now()}

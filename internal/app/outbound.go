@@ -8,9 +8,8 @@ import (
 	"slices"
 	"time"
 
-	"code.dny.dev/ssrf"
-
 	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/egress"
 	"github.com/bankfeed/bankfeed/internal/telemetry"
 )
 
@@ -84,19 +83,9 @@ func (t *bankTransport) CloseIdleConnections() {
 	t.sandbox.CloseIdleConnections()
 }
 
-// guardedTransport refuses addresses after their names were looked up, so that
-// no name can lead inside. A proxy would look them up itself: none is used.
+// guardedTransport calls public addresses and those of the networks.
 func guardedTransport(allow []netip.Prefix) *http.Transport {
-	var v4, v6 []netip.Prefix
-	for _, p := range allow {
-		if p.Addr().Is4() {
-			v4 = append(v4, p)
-		} else {
-			v6 = append(v6, p)
-		}
-	}
-	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-	dialer := &net.Dialer{Timeout: dialTimeout, Control: guard.Safe}
+	dialer := &net.Dialer{Timeout: dialTimeout, Control: egress.New(allow).Control}
 	return &http.Transport{
 		DialContext: dialer.DialContext, TLSHandshakeTimeout: dialTimeout, ForceAttemptHTTP2: true,
 		MaxIdleConnsPerHost: idlePerBank, MaxConnsPerHost: maxConnsPerBank, IdleConnTimeout: idleConnTimeout,

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -92,9 +93,82 @@ func (s *PostgresServer) Stop() error {
 	return s.stop()
 }
 
+// Relax lets the commits of a database return before they are on disk: they
+// outlive everything but the end of the server.
+func (s *PostgresServer) Relax(ctx context.Context, dsn string) error {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return errors.New("the database's URL cannot be parsed") // url's own error would print the password
+	}
+	return s.exec(ctx, func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, "ALTER DATABASE "+pgx.Identifier{strings.TrimPrefix(u.Path, "/")}.Sanitize()+" SET synchronous_commit = off")
+		return err
+	})
+}
+
 // CreateDatabase makes an empty UTF-8 database named prefix_<random> and returns its URL. The prefix says what it is for
 // (bankfeed_test, bankfeed_bench). drop ends the connections to it and removes it; it works after ctx has ended.
 func (s *PostgresServer) CreateDatabase(ctx context.Context, prefix string) (dsn string, drop func() error, err error) {
+	return s.create(ctx, prefix, "template0 ENCODING 'UTF8'")
+}
+
+// CopyDatabase is CreateDatabase with the content of a template.
+func (s *PostgresServer) CopyDatabase(ctx context.Context, prefix, template string) (dsn string, drop func() error, err error) {
+	return s.create(ctx, prefix, pgx.Identifier{template}.Sanitize())
+}
+
+// templates is what the names of all templates begin with.
+const templates = "bankfeed_template_"
+
+// Template makes a database to copy, unless it is there, and returns its name, which
+// ends with key. fill is handed an empty one and leaves no connection to it open.
+func (s *PostgresServer) Template(ctx context.Context, key string, fill func(dsn string) error) (name string, err error) {
+	name = templates + key
+	return name, s.exec(ctx, func(c *pgx.Conn) error {
+		// Other test binaries want the same one; the lock ends with the connection.
+		if _, err := c.Exec(ctx, "SELECT pg_advisory_lock(hashtext($1))", name); err != nil {
+			return err
+		}
+		var there bool
+		if err := c.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)", name).Scan(&there); err != nil || there {
+			return err
+		}
+		dsn, drop, err := s.CreateDatabase(ctx, templates+"new")
+		if err != nil {
+			return err
+		}
+		u, err := url.Parse(dsn)
+		if err == nil {
+			err = fill(dsn)
+		}
+		if err == nil {
+			_, err = c.Exec(ctx, "ALTER DATABASE "+pgx.Identifier{strings.TrimPrefix(u.Path, "/")}.Sanitize()+" RENAME TO "+pgx.Identifier{name}.Sanitize())
+		}
+		if err != nil {
+			return errors.Join(err, drop())
+		}
+		return nil
+	})
+}
+
+// DropTemplates removes what Template has made.
+func (s *PostgresServer) DropTemplates(ctx context.Context) error {
+	return s.exec(ctx, func(c *pgx.Conn) error {
+		rows, err := c.Query(ctx, "SELECT datname FROM pg_database WHERE starts_with(datname, $1)", templates)
+		if err != nil {
+			return err
+		}
+		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		for _, name := range names {
+			if err == nil {
+				_, err = c.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
+			}
+		}
+		return err
+	})
+}
+
+func (s *PostgresServer) create(ctx context.Context, prefix, template string) (dsn string, drop func() error, err error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
 		return "", nil, errors.New("the server's URL cannot be parsed") // url's own error would print the password
@@ -105,7 +179,7 @@ func (s *PostgresServer) CreateDatabase(ctx context.Context, prefix string) (dsn
 	name := prefix + "_" + randomHex(8)
 	quoted := pgx.Identifier{name}.Sanitize()
 	err = s.exec(ctx, func(c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "CREATE DATABASE "+quoted+" TEMPLATE template0 ENCODING 'UTF8'")
+		_, err := c.Exec(ctx, "CREATE DATABASE "+quoted+" TEMPLATE "+template)
 		return err
 	})
 	if err != nil {

@@ -86,3 +86,34 @@ func TestPrivatePostgresTellsWhyItDidNotStart(t *testing.T) {
 	_, err := backing.PrivatePostgres(ctx, backing.PostgresOptions{Settings: map[string]string{"no_such_setting": "1"}})
 	require.ErrorContains(t, err, "no_such_setting")
 }
+
+// A template is made once, and copies of it are alike and apart.
+func TestPostgresTemplateIsCopied(t *testing.T) {
+	admin := backingtest.PrivatePostgres(t, backing.PostgresOptions{NoSync: true})
+	ctx, made := t.Context(), 0
+	var copies []*pgx.Conn
+	for range 2 {
+		name, err := admin.Template(ctx, "things", func(url string) error {
+			made++
+			c, err := pgx.Connect(ctx, url)
+			require.NoError(t, err)
+			_, err = c.Exec(ctx, "CREATE TABLE things (n int)")
+			require.NoError(t, err)
+			return c.Close(ctx)
+		})
+		require.NoError(t, err)
+		url, _, err := admin.CopyDatabase(ctx, "bankfeed_test", name) // ends with its server
+		require.NoError(t, err)
+		copies = append(copies, connect(t, url))
+	}
+	require.Equal(t, 1, made)
+	_, err := copies[0].Exec(ctx, "INSERT INTO things VALUES (1)")
+	require.NoError(t, err)
+	var n int
+	require.NoError(t, copies[1].QueryRow(ctx, "SELECT count(*) FROM things").Scan(&n))
+	require.Zero(t, n)
+
+	require.NoError(t, admin.DropTemplates(ctx))
+	require.NoError(t, connect(t, admin.URL).QueryRow(ctx, "SELECT count(*) FROM pg_database WHERE datname LIKE 'bankfeed_template_%'").Scan(&n))
+	require.Zero(t, n)
+}

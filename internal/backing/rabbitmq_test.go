@@ -93,3 +93,24 @@ func TestNamedRabbitMQThatIsDownIsAnError(t *testing.T) {
 	require.NotErrorIs(t, err, backing.ErrNotFound, "a broker that is named and down must fail, not skip")
 	require.NotContains(t, err.Error(), "hunter2")
 }
+
+func TestPrivateRabbitMQTakesOrders(t *testing.T) {
+	server := backingtest.PrivateRabbitMQ(t)
+	c, err := amqp.Dial(server.URL)
+	require.NoError(t, err)
+	defer c.Close()
+	closed, blocked := c.NotifyClose(make(chan *amqp.Error, 1)), c.NotifyBlocked(make(chan amqp.Blocking, 2))
+	ch, err := c.Channel()
+	require.NoError(t, err)
+
+	require.NoError(t, server.MemoryAlarm(t.Context(), true))
+	require.NoError(t, ch.PublishWithContext(t.Context(), "", "nowhere", false, false, amqp.Publishing{}), "who publishes is blocked")
+	require.True(t, (<-blocked).Active)
+	require.NoError(t, server.MemoryAlarm(t.Context(), false))
+	require.False(t, (<-blocked).Active)
+
+	require.NoError(t, server.CloseConnections(t.Context()))
+	require.Equal(t, amqp.ConnectionForced, (<-closed).Code)
+	_, err = server.Ctl(t.Context(), "no_such_command")
+	require.ErrorContains(t, err, "no_such_command")
+}

@@ -60,6 +60,8 @@ var benches = []struct {
 }{
 	{"ingest", ingestBench},
 	{"queue", queueBench},
+	{"stream", streamBench},
+	{"callback", callbackBench},
 }
 
 // Names lists what can be measured.

@@ -5,7 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/backing/backingtest"
+	"github.com/bankfeed/bankfeed/internal/eventlog"
 	"github.com/bankfeed/bankfeed/internal/store"
 )
 
@@ -68,7 +71,8 @@ func TestIngestNew(t *testing.T) {
 	})
 }
 
-func TestIngestGrowth(t *testing.T) {
+func TestBulkIngestGrowth(t *testing.T) {
+	backingtest.Bulk(t)
 	backingtest.PostgresURL(t)
 	var out bytes.Buffer
 	r := newRun(&out)
@@ -124,7 +128,8 @@ func TestBaselineWritesWhatTheHubWrote(t *testing.T) {
 	})
 }
 
-func TestLongpoll(t *testing.T) {
+func TestBulkLongpoll(t *testing.T) {
+	backingtest.Bulk(t)
 	on(t, func(t *testing.T, p place) {
 		row, fields := one(t, func(r *run) error {
 			return r.longpoll(t.Context(), p, load{live: 200, open: 20, commits: 100, warm: 20, every: 2 * time.Millisecond})
@@ -214,7 +219,7 @@ func TestPlacesAreDropped(t *testing.T) {
 }
 
 func TestUnknownBench(t *testing.T) {
-	require.EqualError(t, Run(t.Context(), "stream", Options{Out: io.Discard}), `no bench is called "stream"; there are ingest, queue and all`)
+	require.EqualError(t, Run(t.Context(), "coffee", Options{Out: io.Discard}), `no bench is called "coffee"; there are ingest, queue, stream, callback and all`)
 }
 
 func TestTable(t *testing.T) {
@@ -233,7 +238,8 @@ func TestTable(t *testing.T) {
 }
 
 // The whole way of the memory case, with a smaller account.
-func TestServeReadsAnAccount(t *testing.T) {
+func TestBulkServeReadsAnAccount(t *testing.T) {
+	backingtest.Bulk(t)
 	if runtime.GOOS != "linux" {
 		t.Skip("NOT RUN: peak memory is measured on Linux only")
 	}
@@ -309,4 +315,97 @@ func BenchmarkBaseline(b *testing.B) {
 func report(b *testing.B, n int, took time.Duration) {
 	b.ReportMetric(float64(n*b.N)/took.Seconds(), "tx/s")
 	b.ReportMetric(0, "ns/op")
+}
+
+func TestBulkStreamDrain(t *testing.T) {
+	backingtest.Bulk(t)
+	on(t, func(t *testing.T, p place) {
+		row, fields := one(t, func(r *run) error {
+			return r.streamDrain(t.Context(), p, backingtest.AMQPURL(t), streamLoad{backlog: 1500, rounds: 2})
+		})
+		require.Equal(t, []string{"baseline_rate", "bench", "case", "engine", "n", "rate", "ratio"}, fields)
+		require.GreaterOrEqual(t, row.N, 1500, "accounts, calls and session messages too")
+		require.InDelta(t, *row.Rate / *row.BaselineRate, *row.Ratio, 0.002)
+	})
+}
+
+func TestBulkStreamLatency(t *testing.T) {
+	backingtest.Bulk(t)
+	on(t, func(t *testing.T, p place) {
+		row, _ := one(t, func(r *run) error {
+			return r.streamLatency(t.Context(), p, backingtest.AMQPURL(t), streamLoad{events: 100, warm: 20, every: 2 * time.Millisecond})
+		})
+		require.Equal(t, 100, row.N)
+		require.Zero(t, *row.Lost)
+		require.Zero(t, *row.Repeated)
+		require.Zero(t, *row.OutOfOrder)
+		require.Positive(t, *row.P50)
+	})
+}
+
+// The whole way of the memory case, with a smaller backlog.
+func TestBulkServeDrainsABacklog(t *testing.T) {
+	backingtest.Bulk(t)
+	if runtime.GOOS != "linux" {
+		t.Skip("NOT RUN: peak memory is measured on Linux only")
+	}
+	self := filepath.Join(t.TempDir(), "bankfeed")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", self, "../../cmd/bankfeed").CombinedOutput()
+	require.NoErrorf(t, err, "%s", out)
+	r := newRun(io.Discard)
+	r.Self = self
+	peak, err := r.serveBacklog(t.Context(), backingtest.AMQPURL(t), 2000)
+	require.NoError(t, err)
+	require.Greater(t, peak, int64(10<<20))
+}
+
+// BenchmarkRelay and BenchmarkBarePublisher are the two sides of stream drain,
+// for profiles.
+func BenchmarkRelay(b *testing.B) {
+	const n = 20_000
+	on(b, func(b *testing.B, p place) {
+		ctx, url := b.Context(), backingtest.AMQPURL(b)
+		h, err := openHub(ctx, p)
+		require.NoError(b, err)
+		defer h.close()
+		_, err = h.sync(ctx, n)
+		require.NoError(b, err)
+		messages, err := rendered(ctx, h, url)
+		require.NoError(b, err)
+		q, err := openQueue(url)
+		require.NoError(b, err)
+		defer q.close()
+		hub := eventlog.NewHub(h.store, 0, slog.New(slog.DiscardHandler))
+		var took time.Duration
+		for i := 0; b.Loop(); i++ {
+			d, err := drain(ctx, h, hub, fmt.Sprintf("round-%d", i), url, len(messages))
+			require.NoError(b, err)
+			require.NoError(b, q.purge(len(messages)))
+			took += d
+		}
+		report(b, n, took)
+	})
+}
+
+func BenchmarkBarePublisher(b *testing.B) {
+	const n = 20_000
+	ctx, url := b.Context(), backingtest.AMQPURL(b)
+	h, err := openHub(ctx, place{engine: store.SQLite, config: store.Config{Path: filepath.Join(b.TempDir(), "a.db"), KeysPath: filepath.Join(b.TempDir(), "k.db")}})
+	require.NoError(b, err)
+	defer h.close()
+	_, err = h.sync(ctx, n)
+	require.NoError(b, err)
+	messages, err := rendered(ctx, h, url)
+	require.NoError(b, err)
+	q, err := openQueue(url)
+	require.NoError(b, err)
+	defer q.close()
+	var took time.Duration
+	for b.Loop() {
+		d, err := q.publish(ctx, messages)
+		require.NoError(b, err)
+		require.NoError(b, q.purge(len(messages)))
+		took += d
+	}
+	report(b, n, took)
 }

@@ -12,25 +12,29 @@ import (
 // Bank describes a bank in the configuration file: what makes a connector's
 // profile. Numbers left out get the connector's defaults.
 type Bank struct {
-	ID              string      `yaml:"id"` // digits; channel ids are made of it
-	Name            string      `yaml:"name"`
-	BIC             string      `yaml:"bic"`
-	Country         string      `yaml:"country"` // ISO 3166-1 alpha-2
-	LogoURL         string      `yaml:"logo_url"`
-	Standard        string      `yaml:"standard"` // the connector; berlin-group if left out
-	Sandbox         bool        `yaml:"sandbox"`
-	Channels        []Channel   `yaml:"channels"`
-	HistoryDays     int         `yaml:"history_days"`
-	RecentDays      int         `yaml:"recent_days"`
-	OverlapDays     int         `yaml:"overlap_days"`
-	ConsentDays     int         `yaml:"consent_days"`
-	FrequencyPerDay int         `yaml:"frequency_per_day"`
-	MaxConcurrent   int         `yaml:"max_concurrent"`
-	DistrustIDs     bool        `yaml:"distrust_ids"`
-	BookedOnly      bool        `yaml:"booked_only"`
-	PageSize        int         `yaml:"page_size"`
-	Timeout         string      `yaml:"timeout"` // of one HTTP exchange, as in 30s
-	Errors          []ErrorRule `yaml:"errors"`
+	ID              string    `yaml:"id"` // digits; channel ids are made of it
+	Name            string    `yaml:"name"`
+	BIC             string    `yaml:"bic"`
+	Country         string    `yaml:"country"` // ISO 3166-1 alpha-2
+	LogoURL         string    `yaml:"logo_url"`
+	Standard        string    `yaml:"standard"` // the connector; berlin-group if left out
+	Sandbox         bool      `yaml:"sandbox"`
+	Channels        []Channel `yaml:"channels"`
+	HistoryDays     int       `yaml:"history_days"`
+	RecentDays      int       `yaml:"recent_days"`
+	OverlapDays     int       `yaml:"overlap_days"`
+	ConsentDays     int       `yaml:"consent_days"`
+	FrequencyPerDay int       `yaml:"frequency_per_day"`
+	MaxConcurrent   int       `yaml:"max_concurrent"`
+	DistrustIDs     bool      `yaml:"distrust_ids"`
+	BookedOnly      bool      `yaml:"booked_only"`
+	// What to do about IBANs that the account list masks: unmask or keep.
+	MaskedIBAN string `yaml:"masked_iban"`
+	// Words in the product's name that make an account a business account.
+	BusinessProducts []string    `yaml:"business_products"`
+	PageSize         int         `yaml:"page_size"`
+	Timeout          string      `yaml:"timeout"` // of one HTTP exchange, as in 30s
+	Errors           []ErrorRule `yaml:"errors"`
 
 	timeout time.Duration
 }
@@ -103,6 +107,14 @@ func (b *Bank) check() []error {
 		{"frequency_per_day", b.FrequencyPerDay}, {"max_concurrent", b.MaxConcurrent}, {"page_size", b.PageSize}} {
 		if n.value < 0 {
 			fail("%s: must not be negative", n.name)
+		}
+	}
+	if b.MaskedIBAN != "" && b.MaskedIBAN != "unmask" && b.MaskedIBAN != "keep" {
+		fail("masked_iban: must be unmask or keep")
+	}
+	for i, w := range b.BusinessProducts {
+		if strings.TrimSpace(w) == "" {
+			fail("business_products[%d]: must not be empty", i)
 		}
 	}
 	modes := map[bankfeed.Mode]bool{}

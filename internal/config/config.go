@@ -33,8 +33,14 @@ type Config struct {
 	SessionsAtOnce int
 	RateLimit      int // requests a second per tenant; 0: no limit
 	Retention      time.Duration
+	DeletionsKept  time.Duration
 	StopTimeout    time.Duration
+	RulesFile      string // checked by app.CheckRules
+	Callbacks      Callbacks
+	FinAPI         FinAPI
+	Imports        Imports
 	Banks          []Bank
+	Streams        []Stream
 }
 
 // Storage is where the data lies and what opens it.
@@ -83,6 +89,7 @@ func (s Settings) Check(file *File) (Config, error) {
 	var f faults
 	c := s.Common.check(&f, file)
 	s.Server.check(&f, &c)
+	c.Streams = f.streams(s.AMQPURL, file)
 	if c.Sandbox && c.SandboxURL != "" {
 		f.add(named("sandbox-url"), "the bank runs in this process already (--sandbox): set one of the two")
 	}
@@ -157,11 +164,12 @@ func (s Server) check(f *faults, c *Config) {
 	c.SessionsAtOnce = f.number("sessions-at-once", s.SessionsAtOnce, 1, 10_000)
 	c.RateLimit = f.number("rate-limit", s.RateLimit, 0, 1_000_000)
 	c.Retention = time.Duration(f.number("retention-days", s.RetentionDays, 1, 36500)) * 24 * time.Hour
-	d, err := time.ParseDuration(s.StopTimeout)
-	if err != nil || d < 0 || d > time.Hour {
-		f.add(named("stop-timeout"), "must be a duration such as 20s, an hour at most")
-	}
-	c.StopTimeout = d
+	c.DeletionsKept = max(1, f.duration("deletions-kept", s.DeletionsKept, 30*24*time.Hour)) // 0 would be the default
+	c.RulesFile = s.RulesFile
+	c.StopTimeout = f.duration("stop-timeout", s.StopTimeout, time.Hour)
+	c.Callbacks = s.CallbackSettings.check(f)
+	c.FinAPI = s.FinAPISettings.check(f)
+	c.Imports = s.ImportSettings.check(f)
 }
 
 func isPort(s string) bool {
@@ -176,6 +184,14 @@ func (f *faults) number(flag, text string, least, most int) int {
 		return least
 	}
 	return n
+}
+
+func (f *faults) duration(flag, text string, most time.Duration) time.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > most {
+		f.add(named(flag), "must be a duration such as 20s, %s at most", most)
+	}
+	return d
 }
 
 func (f *faults) yes(flag string, s Switch) bool {

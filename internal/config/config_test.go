@@ -98,6 +98,8 @@ banks:
   - id: "2"
     name: B
     timeout: hunter2
+    masked_iban: hunter2
+    business_products: [a, ""]
     channels: [{mode: fax}]
     errors: [{reason: hunter2}]
 `)
@@ -120,13 +122,15 @@ banks:
 		"configuration file, surprise: line 4: there is no such setting",
 		`banks[0]: [6:24] unknown field "chanels"`,
 		"configuration file, banks[1]: timeout",
+		"configuration file, banks[1]: masked_iban: must be unmask or keep",
+		"configuration file, banks[1]: business_products[1]",
 		"configuration file, banks[1]: channels[0].mode",
 		"configuration file, banks[1]: errors[0].reason",
 		"configuration file, banks[1]: errors[0]: names neither",
 	} {
 		require.Truef(t, hasPart(lines, want), "%q is not among\n%s", want, err)
 	}
-	require.Len(t, lines, 20)
+	require.Len(t, lines, 22)
 	require.NotContains(t, err.Error(), "hunter2", "a fault repeats a value")
 }
 
@@ -178,6 +182,8 @@ banks:
     country: DE
     history_days: 400
     timeout: 45s
+    masked_iban: unmask
+    business_products: [Firma]
     channels:
       - mode: redirect
         account_types: [current, card]
@@ -193,6 +199,8 @@ banks:
 	b := c.Banks[0]
 	require.Equal(t, "berlin-group", b.Standard)
 	require.Equal(t, 45*time.Second, b.ExchangeTimeout())
+	require.Equal(t, "unmask", b.MaskedIBAN)
+	require.Equal(t, []string{"Firma"}, b.BusinessProducts)
 	require.Equal(t, bankfeed.Redirect, b.Channels[0].ModeOf())
 	require.Equal(t, "https://xs2a.example/business", b.Channels[0].Endpoints[1].URL)
 	require.Equal(t, []ErrorRule{{Status: 403, Contains: "change your PIN", Reason: "password_change_required"}}, b.Errors)

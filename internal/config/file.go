@@ -15,12 +15,13 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// File is a YAML file with settings and banks. Its faults are reported by
+// File is a YAML file with settings, banks and streams. Its faults are reported by
 // Settings.Check, together with all others.
 type File struct {
-	Banks  []Bank
-	values map[string]string
-	faults faults
+	Banks   []Bank
+	Streams []Stream
+	values  map[string]string
+	faults  faults
 }
 
 // ReadFile reads a configuration file. What is wrong in it becomes a fault.
@@ -73,7 +74,9 @@ func (f *File) read(data []byte) {
 		seen[key] = true
 		switch {
 		case key == "banks":
-			f.readBanks(m.Value)
+			readList(f, key, m.Value, &f.Banks, (*Bank).check)
+		case key == "streams":
+			readList(f, key, m.Value, &f.Streams, (*Stream).check)
 		case slices.Contains(known, key):
 			f.readSetting(key, m.Value)
 		default:
@@ -104,27 +107,28 @@ func (f *File) readSetting(key string, n ast.Node) {
 	}
 }
 
-func (f *File) readBanks(n ast.Node) {
+// readList reads a list of things and keeps those without a fault.
+func readList[T any](f *File, key string, n ast.Node, into *[]T, check func(*T) []error) {
 	seq, ok := n.(*ast.SequenceNode)
 	if _, null := n.(*ast.NullNode); !ok {
 		if !null {
-			f.faults.add(inFile("banks"), "must be a list")
+			f.faults.add(inFile(key), "must be a list")
 		}
 		return
 	}
 	for i, item := range seq.Values {
-		var b Bank
-		if err := yaml.NodeToValue(item, &b, yaml.Strict()); err != nil {
-			f.add(fmt.Errorf("banks[%d]: %s", i, oneLine(err)))
+		var v T
+		if err := yaml.NodeToValue(item, &v, yaml.Strict()); err != nil {
+			f.add(fmt.Errorf("%s[%d]: %s", key, i, oneLine(err)))
 			continue
 		}
-		if bad := b.check(); len(bad) > 0 {
+		if bad := check(&v); len(bad) > 0 {
 			for _, err := range bad {
-				f.faults.add(inFile(fmt.Sprintf("banks[%d]", i)), "%v", err)
+				f.faults.add(inFile(fmt.Sprintf("%s[%d]", key, i)), "%v", err)
 			}
 			continue
 		}
-		f.Banks = append(f.Banks, b)
+		*into = append(*into, v)
 	}
 }
 
@@ -164,7 +168,7 @@ func fields(t reflect.Type) []Setting {
 	return list
 }
 
-// Keys lists what the file may hold beside banks.
+// Keys lists what the file may hold beside banks and streams.
 func Keys() []string {
 	var keys []string
 	for _, s := range Reference() {

@@ -24,7 +24,7 @@ type Settings struct {
 
 // Common are the settings of every command that works on the data.
 type Common struct {
-	File string `name:"config" env:"BANKFEED_CONFIG" placeholder:"FILE" help:"YAML file with settings and banks."`
+	File string `name:"config" env:"BANKFEED_CONFIG" placeholder:"FILE" help:"YAML file with settings, banks and streams."`
 	Data
 	Log
 }
@@ -48,18 +48,25 @@ type Log struct {
 
 // Server says what a node does and with whom it speaks.
 type Server struct {
-	Listen         string `env:"BANKFEED_LISTEN" default:"127.0.0.1:8440" placeholder:"ADDR" help:"Address of the HTTP server."`
-	PublicURL      string `name:"public-url" env:"BANKFEED_PUBLIC_URL" placeholder:"URL" help:"How the outside reaches this hub: the base of links for users' browsers. Default: http:// and the listen address."`
-	Roles          string `env:"BANKFEED_ROLES" default:"api,sync,deliver" placeholder:"LIST" help:"What this node does: api (the APIs and the pages for users), sync (sessions with banks), deliver (housekeeping of queues, tokens and the log). Every node serves /healthz, /readyz and /metrics."`
-	Migrate        Switch `env:"BANKFEED_MIGRATE" help:"Migrate PostgreSQL at the start. SQLite is always migrated."`
-	Sandbox        Switch `env:"BANKFEED_SANDBOX" help:"Run the simulated bank in this process, on a free port of the loopback interface, and list it as provider 200."`
-	SandboxURL     string `name:"sandbox-url" env:"BANKFEED_SANDBOX_URL" placeholder:"URL" help:"List the simulated bank of another process (bankfeed sandbox) as provider 200."`
-	TrustedProxies string `env:"BANKFEED_TRUSTED_PROXIES" placeholder:"CIDRS" help:"Proxies whose X-Forwarded-For is believed."`
-	BankAllow      string `env:"BANKFEED_BANK_ALLOW" placeholder:"CIDRS" help:"Private networks in which banks may be called. Without it only public addresses are, and loopback for sandbox banks."`
-	SessionsAtOnce string `env:"BANKFEED_SESSIONS_AT_ONCE" default:"64" placeholder:"N" help:"Sessions that this node runs at the same time."`
-	RateLimit      string `env:"BANKFEED_RATE_LIMIT" default:"200" placeholder:"N" help:"API requests a second for each tenant on each node, with bursts of twice as many; 0 for no limit."`
-	RetentionDays  string `env:"BANKFEED_RETENTION_DAYS" default:"90" placeholder:"DAYS" help:"How long events are kept."`
-	StopTimeout    string `env:"BANKFEED_STOP_TIMEOUT" default:"20s" placeholder:"DURATION" help:"How long a stop waits for requests and sessions that are under way."`
+	Listen         string          `env:"BANKFEED_LISTEN" default:"127.0.0.1:8440" placeholder:"ADDR" help:"Address of the HTTP server."`
+	PublicURL      string          `name:"public-url" env:"BANKFEED_PUBLIC_URL" placeholder:"URL" help:"How the outside reaches this hub: the base of links for users' browsers. Default: http:// and the listen address."`
+	Roles          string          `env:"BANKFEED_ROLES" default:"api,sync,deliver" placeholder:"LIST" help:"What this node does: api (the APIs and the pages for users), sync (sessions with banks), deliver (streams, replays, housekeeping of queues, tokens and the log). Every node serves /healthz, /readyz and /metrics."`
+	Migrate        Switch          `env:"BANKFEED_MIGRATE" help:"Migrate PostgreSQL at the start. SQLite is always migrated."`
+	Sandbox        Switch          `env:"BANKFEED_SANDBOX" help:"Run the simulated bank in this process, on a free port of the loopback interface, and list it as provider 200."`
+	SandboxURL     string          `name:"sandbox-url" env:"BANKFEED_SANDBOX_URL" placeholder:"URL" help:"List the simulated bank of another process (bankfeed sandbox) as provider 200."`
+	TrustedProxies string          `env:"BANKFEED_TRUSTED_PROXIES" placeholder:"CIDRS" help:"Proxies whose X-Forwarded-For is believed."`
+	AMQPURL        bankfeed.Secret `name:"amqp-url" env:"BANKFEED_AMQP_URL" placeholder:"URL" help:"amqp:// or amqps:// URL of a RabbitMQ virtual host: switches the stream on. Better kept out of the command line."`
+	BankAllow      string          `env:"BANKFEED_BANK_ALLOW" placeholder:"CIDRS" help:"Private networks in which banks may be called. Without it only public addresses are, and loopback for sandbox banks."`
+	SessionsAtOnce string          `env:"BANKFEED_SESSIONS_AT_ONCE" default:"64" placeholder:"N" help:"Sessions that this node runs at the same time."`
+	RateLimit      string          `env:"BANKFEED_RATE_LIMIT" default:"200" placeholder:"N" help:"API requests a second for each tenant on each node, with bursts of twice as many; 0 for no limit."`
+	RetentionDays  string          `env:"BANKFEED_RETENTION_DAYS" default:"90" placeholder:"DAYS" help:"How long events are kept."`
+	DeletionsKept  string          `env:"BANKFEED_DELETIONS_KEPT" default:"24h" placeholder:"DURATION" help:"How long the log says what was removed, for streams and queues that have not been told yet; blanked sooner when they have."`
+	RulesFile      string          `env:"BANKFEED_RULES_FILE" placeholder:"FILE" help:"YAML file with rules for labels of transactions, which extends or replaces the built-in ones: docs/analysis.md."`
+	StopTimeout    string          `env:"BANKFEED_STOP_TIMEOUT" default:"20s" placeholder:"DURATION" help:"How long a stop waits for requests and sessions that are under way."`
+
+	CallbackSettings
+	FinAPISettings
+	ImportSettings
 }
 
 // Switch is a yes or no that is checked together with everything else.

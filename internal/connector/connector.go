@@ -6,6 +6,8 @@ package connector
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -21,6 +23,13 @@ type Bank interface {
 	Balances(ctx context.Context, a Access, acc AccountRef) ([]bankfeed.Balance, error)
 	// Transactions reads one page of the transactions of one account.
 	Transactions(ctx context.Context, a Access, acc AccountRef, q TransactionQuery) (TransactionPage, error)
+}
+
+// Details is an optional ability of a connector: one account by itself, where a
+// bank shows more of it than in its list. Profiles with MaskedIBAN Unmask need
+// it.
+type Details interface {
+	Account(ctx context.Context, a Access, acc AccountRef) (Account, error)
 }
 
 // Consenter obtains and ends consents.
@@ -180,6 +189,11 @@ type Profile struct {
 	DistrustIDs bool
 	// BookedOnly: the bank does not serve pending transactions.
 	BookedOnly bool
+	// MaskedIBAN is about banks whose account list hides part of the IBANs.
+	MaskedIBAN MaskedIBAN
+	// BusinessProducts are words in the name of a product that make its account
+	// a business account, compared without case.
+	BusinessProducts []string
 	// PageSize asks for pages of this size where the bank lets us; 0 leaves it
 	// to the bank.
 	PageSize int
@@ -187,6 +201,26 @@ type Profile struct {
 	Timeout time.Duration
 	// Rules read the bank's errors where codes alone do not tell.
 	Rules []ErrorRule
+}
+
+// MaskedIBAN is what to do about IBANs that a bank's account list masks
+// (banqUP: Citi Handlowy, with and without unmasking).
+type MaskedIBAN string
+
+const (
+	// AsListed takes IBANs as the list has them.
+	AsListed MaskedIBAN = ""
+	// Unmask asks for the details of an account whose whole IBAN is not known,
+	// after its masked one was told.
+	Unmask MaskedIBAN = "unmask"
+	// KeepMasked never asks, and masks what the bank shows whole.
+	KeepMasked MaskedIBAN = "keep"
+)
+
+// Business reports whether a product is one for businesses; false says nothing.
+func (p *Profile) Business(product string) bool {
+	product = strings.ToLower(product)
+	return slices.ContainsFunc(p.BusinessProducts, func(w string) bool { return strings.Contains(product, strings.ToLower(w)) })
 }
 
 // Endpoint is a base URL for a channel, and a business context if the bank

@@ -63,6 +63,15 @@ func (p *Profile) check(connectors map[string]Connector) error {
 	if connectors[p.Standard] == nil {
 		fail("unknown standard %q", p.Standard)
 	}
+	switch _, details := connectors[p.Standard].(Details); {
+	case p.MaskedIBAN != AsListed && p.MaskedIBAN != Unmask && p.MaskedIBAN != KeepMasked:
+		fail("unknown treatment of masked IBANs %q", p.MaskedIBAN)
+	case p.MaskedIBAN == Unmask && !details:
+		fail("the standard %q cannot unmask IBANs: it reads no single account", p.Standard)
+	}
+	if slices.Contains(p.BusinessProducts, "") {
+		fail("an empty word for business products fits them all")
+	}
 	if len(p.Provider.Channels) == 0 {
 		fail("no channel")
 	}

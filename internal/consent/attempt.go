@@ -282,7 +282,9 @@ func (a *attempt) conclude(ctx context.Context, k bankfeed.Consent, out said, as
 		}
 		return nil
 	})
-	if err == nil {
+	if err != nil {
+		a.keepCalls(ctx, out.calls) // somebody else was faster, but the bank was asked
+	} else {
 		err = late
 	}
 	if orphan && out.info != nil && out.info.State == connector.ConsentValid {
@@ -299,11 +301,19 @@ func (a *attempt) disown(ctx context.Context, st bankfeed.ConnectionState, late 
 			d.err = connector.AsError(err)
 		}
 	})
-	_, err := a.s.commit(ctx, a.tenant, a.session, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-		c.Events = callDrafts(a.scribe, st, a.mode, out.calls)
+	a.keepCalls(ctx, out.calls)
+}
+
+// keepCalls writes calls down of which nothing else came.
+func (a *attempt) keepCalls(ctx context.Context, calls []bankfeed.BankCall) {
+	if len(calls) == 0 {
+		return
+	}
+	_, err := a.s.commit(context.WithoutCancel(ctx), a.tenant, a.session, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
+		c.Events = callDrafts(a.scribe, st, a.mode, calls)
 		return nil
 	})
 	if err != nil {
-		a.s.Logger.ErrorContext(ctx, "writing down the end of a consent failed", "session", a.session, "error", err)
+		a.s.Logger.ErrorContext(ctx, "writing down calls to a bank failed", "session", a.session, "calls", len(calls), "error", err)
 	}
 }

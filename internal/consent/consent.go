@@ -11,6 +11,7 @@
 package consent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/pages"
 )
 
 // Store is what consent needs to remember.
@@ -27,12 +29,15 @@ type Store interface {
 	NextIDs(ctx context.Context, tenant bankfeed.TenantID, kind bankfeed.Kind, n int) (first int64, err error)
 	User(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.UserID) (bankfeed.User, error)
 	Connections(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) ([]bankfeed.Connection, error)
+	Account(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.AccountID) (bankfeed.Account, error)
+	Accounts(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, f bankfeed.AccountFilter) ([]bankfeed.Account, error)
 	Consent(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConsentID) (bankfeed.Consent, error)
 	ConnectionState(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) (bankfeed.ConnectionState, error)
 	SessionState(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.SessionID) (bankfeed.ConnectionState, error)
 	LinkByToken(ctx context.Context, hash []byte) (bankfeed.TenantID, bankfeed.Link, error)
 	LinkByState(ctx context.Context, hash []byte) (bankfeed.TenantID, bankfeed.Link, error)
 	RemovalStore
+	DeletionStore
 	SweepStore
 }
 
@@ -72,9 +77,10 @@ type Config struct {
 	Keys  Keys
 	Log   Log
 	// Told reports whether every sink has been told what a user's log says up
-	// to now. Until it has, or a day has passed, the deletions of an erased
-	// user stay readable. Nil: there is no sink to wait for.
-	Told func(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (bool, error)
+	// to now. Until it has, or DeletionsKept (24 h) has passed, its deletions
+	// stay readable. Nil: there is no sink to wait for.
+	Told          func(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (bool, error)
+	DeletionsKept time.Duration
 }
 
 // Waiting times.
@@ -104,6 +110,7 @@ func New(c Config) *Service {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	c.DeletionsKept = cmp.Or(c.DeletionsKept, deletionsKept)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -111,7 +118,7 @@ func New(c Config) *Service {
 		c.Kick = func() {}
 	}
 	if c.Address == nil {
-		c.Address = peerAddress
+		c.Address = pages.PeerAddress
 	}
 	if c.LinkTimeout == 0 {
 		c.LinkTimeout = linkTimeout

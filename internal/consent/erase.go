@@ -30,12 +30,18 @@ type Log interface {
 	// RedactAccounts that of some of its accounts.
 	RedactConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID) error
 	RedactAccounts(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, accounts []bankfeed.AccountID) error
+	// RedactLists blanks those events about consents and lists of accounts, of a
+	// connection or of all (0), whose snapshots a function selects.
+	RedactLists(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, which func(*bankfeed.Snapshot) bool) error
+	// RedactDeletions blanks what says that something was removed for good, up
+	// to a time; left is when the first that stays was written, zero if none does.
+	RedactDeletions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, upTo time.Time) (left time.Time, err error)
 }
 
 const (
-	// toldPatience is how long the deletions of an erased user stay readable
-	// for sinks that have not been told of them.
-	toldPatience = 24 * time.Hour
+	// deletionsKept is how long deletions stay readable, by default, for sinks
+	// that have not been told of them.
+	deletionsKept = 24 * time.Hour
 	// toldEvery is how often sinks are asked.
 	toldEvery = time.Minute
 )
@@ -66,7 +72,8 @@ func (s *Service) EraseUser(ctx context.Context, tenant bankfeed.TenantID, user 
 //  2. What the log says of the user so far is blanked. Then its connections are
 //     closed, their consents end at the banks, and their data goes, each with
 //     its deletion in the log.
-//  3. Sinks are told of the deletions, for a day at most.
+//  3. Sinks are told of the deletions, for Config.DeletionsKept at most. Without
+//     any they stay for a minute.
 //  4. The user's key is destroyed, which ends every sealed copy, in backups
 //     too, and the rest of the log is blanked in place.
 //  5. One commit takes the last rows away, adds user.erased and ends the work.
@@ -94,8 +101,8 @@ func (s *Service) RunErasure(ctx context.Context, f bankfeed.Fence) error {
 		}
 		return err
 	}
-	if s.Told != nil && s.now().Before(since.Add(toldPatience)) {
-		told, err := s.Told(ctx, f.Tenant, user)
+	if s.Told != nil && s.now().Before(since.Add(s.DeletionsKept)) {
+		told, err := s.toldAll(ctx, f.Tenant, user)
 		if err != nil {
 			return err
 		}
@@ -114,6 +121,20 @@ func (s *Service) RunErasure(ctx context.Context, f bankfeed.Fence) error {
 		return err
 	}
 	return s.Store.FinishErasure(ctx, f, s.now())
+}
+
+// toldAll reports whether nothing is left to tell sinks of: there are no
+// deletions that anybody can read, or all sinks have. Whoever follows the log
+// itself is no sink that could be asked; for them a deletion stays for a moment.
+func (s *Service) toldAll(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) (bool, error) {
+	left, err := s.Log.RedactDeletions(ctx, tenant, user, time.Unix(1, 0)) // up to then there are none: this only looks
+	if err != nil || left.IsZero() {
+		return err == nil, err
+	}
+	if s.now().Before(left.Add(toldEvery)) {
+		return false, nil
+	}
+	return s.Told(ctx, tenant, user)
 }
 
 // eraseConnections removes all connections of a user. When a bank does not

@@ -11,6 +11,7 @@ import (
 	_ "modernc.org/sqlite" // to look into the file
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/access"
 	"github.com/bankfeed/bankfeed/internal/secret"
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/store/storetest"
@@ -107,6 +108,73 @@ func TestDeletionsAreToldBeforeTheKeyGoes(t *testing.T) {
 	}
 }
 
+// Where there is no sink nobody is waited for, but who follows the log itself has
+// a moment: the client sees its deletion end.
+func TestErasureWithoutSinksEndsSoon(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		w.linked("fine")
+		w.consent.Told = s.Told
+		id, err := w.consent.EraseData(t.Context(), w.tenant, w.user.ID)
+		require.NoError(t, err)
+		successor := bankfeed.UserID(0)
+		users, err := s.Access().ListUsers(t.Context(), w.tenant, true, 0, 10)
+		require.NoError(t, err)
+		for _, u := range users {
+			successor = max(successor, u.ID)
+		}
+		require.NotEqual(t, w.user.ID, successor)
+		w.work()
+		require.Equal(t, tally{bankfeed.EventConsentDeleted: 1, bankfeed.EventConnectionDeleted: 1}, w.readable(bankfeed.EventConsentDeleted, bankfeed.EventConnectionDeleted))
+		d, open := w.deletion(successor, id)
+		require.False(t, d.Done)
+		require.Contains(t, open, "HISTORY")
+		w.advance(time.Minute)
+		w.work()
+		w.requireErased()
+		d, open = w.deletion(successor, id)
+		require.True(t, d.Done)
+		require.Empty(t, open)
+	})
+}
+
+// named gives the world's user an id of the client's own.
+func (w *world) named(externalID string) {
+	w.t.Helper()
+	u := access.User{User: bankfeed.User{ExternalID: externalID, BusinessContext: bankfeed.Individual, CreatedAt: storetest.Now}, Sandbox: true}
+	id, err := w.store.Access().CreateUser(w.t.Context(), w.tenant, u)
+	require.NoError(w.t, err)
+	w.user = u.User
+	w.user.ID = id
+}
+
+// A client looks up by its own id whose consent was removed. The id can be given
+// to another user meanwhile.
+func TestDeletionsNameTheUserAsTheClientDoes(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		w.named("customer-4711")
+		w.linked("fine")
+		w.consent.Told = func(context.Context, bankfeed.TenantID, bankfeed.UserID) (bool, error) { return false, nil }
+		require.NoError(t, w.consent.EraseUser(t.Context(), w.tenant, w.user.ID))
+		again := access.User{User: bankfeed.User{ExternalID: "customer-4711", BusinessContext: bankfeed.Individual, CreatedAt: storetest.Now}, Sandbox: true}
+		_, err := s.Access().CreateUser(t.Context(), w.tenant, again)
+		require.NoError(t, err)
+		w.work()
+		told := 0
+		for _, e := range w.all() {
+			if e.Snapshot != nil {
+				told++
+				require.Equal(t, "customer-4711", e.Snapshot.User.ExternalID, e.Type)
+			}
+		}
+		require.Equal(t, 2, told)
+		w.advance(24 * time.Hour)
+		w.work()
+		w.requireErased()
+	})
+}
+
 func TestErasureWithABankThatIsDown(t *testing.T) {
 	w := newWorld(t, storetest.SQLite(t))
 	w.linked("fine")
@@ -155,6 +223,7 @@ func TestErasureMarksItsUser(t *testing.T) {
 func TestNothingOfAnErasedUserStaysInTheTables(t *testing.T) {
 	c := storetest.SQLiteConfig(t)
 	w := newWorld(t, storetest.Open(t, c))
+	w.named("customer-of-ada")
 	in := w.linking(redirect)
 	in.ConsentExternalID, in.SessionExternalID = "consent-of-ada", "session-of-ada"
 	w.confirm(w.link(in), "fine")

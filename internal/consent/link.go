@@ -1,16 +1,16 @@
 package consent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"net/url"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/pages"
 )
 
 // Link opens a link session: for a new connection, or for one that exists when
@@ -53,13 +53,6 @@ func (s *Service) Link(ctx context.Context, l bankfeed.Linking) (bankfeed.Linked
 	return bankfeed.Linked{Connection: st.Connection, Session: *st.Session, Steps: o.steps}, nil
 }
 
-// maxRedirectURL is what browsers and proxies carry without trouble.
-const maxRedirectURL = 2048
-
-// plainHost keeps what would have a meaning of its own out of the pages'
-// Content-Security-Policy.
-var plainHost = regexp.MustCompile(`^[A-Za-z0-9._-]+(:[0-9]+)?$|^\[[0-9A-Fa-f:.]+\](:[0-9]+)?$`)
-
 func checkLinking(l bankfeed.Linking) error {
 	if len(l.Channels) == 0 {
 		return bankfeed.InvalidField("channels", "at least one channel is needed")
@@ -78,14 +71,7 @@ func checkLinking(l bankfeed.Linking) error {
 	if l.RedirectURL == "" {
 		return nil
 	}
-	u, err := url.Parse(l.RedirectURL)
-	if err != nil || len(l.RedirectURL) > maxRedirectURL || u.Scheme != "https" && u.Scheme != "http" || u.User != nil || !plainHost.MatchString(u.Host) {
-		return bankfeed.InvalidField("redirect_url", "must be an absolute http or https URL without credentials, of at most %d characters", maxRedirectURL)
-	}
-	if u.Scheme != "https" && !l.Sandbox {
-		return bankfeed.InvalidField("redirect_url", "must be https: only a sandbox client may take its users to http")
-	}
-	return nil
+	return pages.CheckReturnURL("redirect_url", l.RedirectURL, l.Sandbox)
 }
 
 // stash is what a link keeps sealed for its start page.
@@ -148,7 +134,7 @@ func (o *opening) create(ctx context.Context) (st bankfeed.ConnectionState, err 
 	}
 	now := o.s.now()
 	st.Connection = bankfeed.Connection{ID: bankfeed.ConnectionID(id), User: st.User.ID, ProviderID: p.ID, ProviderName: p.Name, BIC: p.BIC,
-		Sandbox: p.Sandbox, AutoSync: true, CreatedAt: now}
+		Sandbox: p.Sandbox, AutoSync: !st.User.NoAutoSync, CreatedAt: now}
 	c := &bankfeed.Change{Tenant: o.l.Tenant, User: st.User.ID, NewConnection: &st.Connection}
 	if err := o.open(ctx, &st, c, now, bankfeed.EventConnectionCreated, bankfeed.EventSyncStarted); err != nil {
 		return st, err
@@ -239,6 +225,8 @@ func (o *opening) open(ctx context.Context, st *bankfeed.ConnectionState, c *ban
 	if err := o.checkOffer(profile, st.User.BusinessContext); err != nil {
 		return err
 	}
+	// As the bank is called today: a BIC may have been added since.
+	st.Connection.ProviderName, st.Connection.BIC = profile.Provider.Name, cmp.Or(profile.Provider.BIC, st.Connection.BIC)
 	for _, d := range profile.Provider.Channels {
 		if st.Connection.Channel(d.Mode) == nil {
 			st.Connection.Channels = append(st.Connection.Channels, bankfeed.Channel{Mode: d.Mode, Status: bankfeed.ChannelEmpty})
@@ -269,13 +257,13 @@ func (o *opening) open(ctx context.Context, st *bankfeed.ConnectionState, c *ban
 			run.Consent, run.Deadline = bankfeed.ConsentID(id), now.Add(o.s.ChallengeTimeout)
 			direct = append(direct, ch.Mode)
 		} else {
-			token := newSecret()
+			token := pages.NewSecret()
 			sealed, err := stash{ch.Login, ch.Password, o.l.ConsentExternalID}.encode()
 			if err != nil {
 				return err
 			}
 			o.steps[i].RedirectURL = o.s.PublicURL + "/link/" + token
-			c.Links = append(c.Links, bankfeed.Link{Token: hashOf(token), User: st.User.ID, Connection: st.Connection.ID, Session: n.ID, Mode: ch.Mode,
+			c.Links = append(c.Links, bankfeed.Link{Token: pages.HashOf(token), User: st.User.ID, Connection: st.Connection.ID, Session: n.ID, Mode: ch.Mode,
 				RedirectURL: o.l.RedirectURL, Credentials: sealed, CreatedAt: now, ExpiresAt: run.Deadline})
 		}
 		n.Runs = append(n.Runs, run)

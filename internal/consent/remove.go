@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/bankfeed/bankfeed"
-	"github.com/bankfeed/bankfeed/internal/connector"
 )
 
 // RemovalStore is what removals and erasures need to remember.
@@ -73,7 +72,8 @@ func (s *Service) closeConnection(st *bankfeed.ConnectionState, c *bankfeed.Chan
 	open := st.Session != nil
 	if open {
 		endSession(st, c, now, f, func(*bankfeed.Channel) {})
-		c.Ended = append(c.Ended, sessionWork(c.Tenant, st, now))
+		c.Ended = append(c.Ended, sessionWork(c.Tenant, st, now),
+			bankfeed.WorkItem{Tenant: c.Tenant, Kind: bankfeed.WorkImport, ID: int64(st.Session.ID)})
 	}
 	for i := range st.Connection.Channels {
 		ch := &st.Connection.Channels[i]
@@ -110,23 +110,28 @@ func (s *Service) DeleteConsent(ctx context.Context, tenant bankfeed.TenantID, u
 			// endSession may have rejected it.
 			c.Consents = slices.DeleteFunc(c.Consents, func(o bankfeed.Consent) bool { return o.ID == id })
 		}
-		if ch := st.Connection.Channel(k.Mode); ch != nil && k.Status == bankfeed.ConsentConfirmed {
-			if ch.Status == bankfeed.ChannelRunning { // for another consent
-				ch.LastStatus, ch.Expires = bankfeed.ChannelEmpty, nil
-			} else {
-				*ch = bankfeed.Channel{Mode: ch.Mode, Status: bankfeed.ChannelEmpty, LastSuccessAt: ch.LastSuccessAt, LastEndAt: ch.LastEndAt}
-			}
-		}
-		k.Previous, k.Status, k.DeletedAt = k.Status, bankfeed.ConsentDeleted, &now
-		st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
-		if !st.Connection.NextSyncAt.IsZero() {
-			st.Connection.NextSyncAt = st.Connection.NextSync(st.Connection.NextSyncAt)
-		}
-		c.Connection = &st.Connection
-		c.Consents = append(c.Consents, *k)
+		takeConsent(st, c, k, now)
 		c.Ready = append(c.Ready, removalWork(tenant, st, now))
 		return nil
 	})
+}
+
+// takeConsent marks a consent as deleted and takes it away from its channel.
+func takeConsent(st *bankfeed.ConnectionState, c *bankfeed.Change, k *bankfeed.Consent, now time.Time) {
+	if ch := st.Connection.Channel(k.Mode); ch != nil && k.Status == bankfeed.ConsentConfirmed {
+		if ch.Status == bankfeed.ChannelRunning { // for another consent
+			ch.LastStatus, ch.Expires = bankfeed.ChannelEmpty, nil
+		} else {
+			*ch = bankfeed.Channel{Mode: ch.Mode, Status: bankfeed.ChannelEmpty, LastSuccessAt: ch.LastSuccessAt, LastEndAt: ch.LastEndAt}
+		}
+	}
+	k.Previous, k.Status, k.DeletedAt = k.Status, bankfeed.ConsentDeleted, &now
+	st.Connection.Status = bankfeed.DeriveStatus(st.Connection.Channels)
+	if !st.Connection.NextSyncAt.IsZero() {
+		st.Connection.NextSyncAt = st.Connection.NextSync(st.Connection.NextSyncAt)
+	}
+	c.Connection = &st.Connection
+	c.Consents = append(c.Consents, *k)
 }
 
 func used(n *bankfeed.Session, id bankfeed.ConsentID) bool {
@@ -141,6 +146,19 @@ type removal struct {
 	id     bankfeed.ConnectionID
 }
 
+// draft is an event of a removal.
+func (r *removal) draft(t bankfeed.EventType, at time.Time, st *bankfeed.ConnectionState, fill func(*bankfeed.Snapshot)) bankfeed.Draft {
+	return r.scribe.Draft(t, at, outside(st), fill)
+}
+
+// outside is a state without its session: a removal is part of none, though one
+// may run on another channel, and it was asked for by a person.
+func outside(st *bankfeed.ConnectionState) *bankfeed.ConnectionState {
+	o := *st
+	o.Session = nil
+	return &o
+}
+
 // change decides on the connection under the fence.
 func (r *removal) change(ctx context.Context, decide func(*bankfeed.ConnectionState, *bankfeed.Change) error) (bankfeed.ConnectionState, error) {
 	return r.s.change(ctx, r.fence.Tenant, func() (bankfeed.ConnectionState, error) { return r.s.Store.RemovalState(ctx, r.fence.Tenant, r.id) },
@@ -151,8 +169,8 @@ func (r *removal) change(ctx context.Context, decide func(*bankfeed.ConnectionSt
 }
 
 // RunRemoval works on claimed work of kind bankfeed.WorkRemoval: it removes a
-// connection that was closed, or those of its consents that were deleted. It
-// may stop anywhere; the next claim goes on.
+// connection that was closed, or those of its accounts and consents that were
+// deleted. It may stop anywhere; the next claim goes on.
 func (s *Service) RunRemoval(ctx context.Context, f bankfeed.Fence) error {
 	r := &removal{s: s, scribe: s.scribe(f.Tenant), fence: f, id: bankfeed.ConnectionID(f.ID)}
 	for {
@@ -166,7 +184,7 @@ func (s *Service) RunRemoval(ctx context.Context, f bankfeed.Fence) error {
 		if st.Connection.Status == bankfeed.ConnectionClosed {
 			err = r.connection(ctx, st)
 		} else {
-			err = r.consents(ctx)
+			err = r.parts(ctx)
 		}
 		if errors.Is(err, errMore) || errors.Is(err, bankfeed.ErrNotFound) {
 			continue
@@ -237,13 +255,15 @@ func (r *removal) finish(ctx context.Context, release *bankfeed.Release) error {
 		c.Connection = &st.Connection // compare-and-set: said once
 		c.Delete = &bankfeed.Deletion{Connection: r.id}
 		c.Release = release
-		if r.fence.Kind != bankfeed.WorkRemoval {
+		if r.fence.Kind == bankfeed.WorkRemoval {
+			c.Ready = append(c.Ready, r.blanking(st))
+		} else { // an erasure blanks everything in the end
 			c.Ended = append(c.Ended, removalWork(r.fence.Tenant, st, now))
 		}
 		for i := range st.Consents {
 			r.deleted(st, c, &st.Consents[i], now)
 		}
-		c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventConnectionDeleted, now, st, nil))
+		c.Events = append(c.Events, r.draft(bankfeed.EventConnectionDeleted, now, st, nil))
 		return nil
 	})
 	return err
@@ -259,7 +279,7 @@ func (r *removal) deleted(st *bankfeed.ConnectionState, c *bankfeed.Change, k *b
 	if last.Status == bankfeed.ConsentDeleted {
 		last.Status, last.Previous = last.Previous, before[last.Previous]
 	}
-	c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventConsentDeleted, now, st, func(s *bankfeed.Snapshot) {
+	c.Events = append(c.Events, r.draft(bankfeed.EventConsentDeleted, now, st, func(s *bankfeed.Snapshot) {
 		s.Channel, s.Consent = last.Mode, &last
 	}))
 }
@@ -274,23 +294,29 @@ var before = map[bankfeed.ConsentStatus]bankfeed.ConsentStatus{
 // errReading: a session writes accounts.
 var errReading = errors.New("consent: a session reads")
 
+// reading: a session without a channel stores what was handed in.
 func reading(n *bankfeed.Session) bool {
-	return n != nil && slices.ContainsFunc(n.Runs, func(c bankfeed.ChannelRun) bool {
+	return n != nil && (len(n.Runs) == 0 || slices.ContainsFunc(n.Runs, func(c bankfeed.ChannelRun) bool {
 		return c.Phase != bankfeed.PhaseAuth && c.Phase != bankfeed.PhaseDone
-	})
+	}))
 }
 
-// consents removes the deleted consents of a connection that stays, with the
-// accounts that nobody else reaches. Which accounts these are is settled before
-// their transactions go: whoever lists one of them later begins anew with it.
-func (r *removal) consents(ctx context.Context) error {
-	err := r.endConsents(ctx)
+// parts removes what was deleted of a connection that stays. What a session
+// reads waits until it has ended.
+func (r *removal) parts(ctx context.Context) error {
+	err := r.endAccounts(ctx)
+	if err == nil {
+		err = r.endConsents(ctx)
+	}
 	if errors.Is(err, errReading) {
 		return r.s.Store.FinishWork(ctx, r.fence, bankfeed.Release{ReadyAt: r.s.now().Add(firstRetry)})
 	}
 	return err
 }
 
+// endConsents removes the deleted consents, with the accounts that nobody else
+// reaches. Which accounts these are is settled before their transactions go:
+// whoever lists one of them later begins anew with it.
 func (r *removal) endConsents(ctx context.Context) error {
 	st, err := r.settle(ctx)
 	if errors.Is(err, errDone) {
@@ -311,7 +337,7 @@ func (r *removal) endConsents(ctx context.Context) error {
 			since = latest(since, *k.DeletedAt)
 		}
 	}
-	if err := r.redact(ctx, gone); err != nil {
+	if err := r.redact(ctx, gone, settled); err != nil {
 		return err
 	}
 	_, open, err := r.endAtBank(ctx, st, func(k *bankfeed.Consent) bool { return k.DeletedAt != nil })
@@ -342,6 +368,7 @@ func (r *removal) endConsents(ctx context.Context) error {
 		}
 		c.Delete = &bankfeed.Deletion{Connection: r.id, Consent: k.ID, Accounts: rows}
 		r.deleted(st, c, &k, r.s.now())
+		c.Ready = append(c.Ready, r.blanking(st))
 		return nil
 	})
 	if err != nil && !errors.Is(err, errDone) {
@@ -350,98 +377,15 @@ func (r *removal) endConsents(ctx context.Context) error {
 	return r.more(ctx)
 }
 
-// settle decides what becomes of the accounts of deleted consents. Those that
-// nobody reaches any more are removed here, with how far they were read; only
-// their rows stay for a while.
-func (r *removal) settle(ctx context.Context) (bankfeed.ConnectionState, error) {
-	return r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-		if st.Connection.Status == bankfeed.ConnectionClosed {
-			return errMore
-		}
-		if reading(st.Session) {
-			return errReading
-		}
-		if !slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil }) {
-			return errDone
-		}
-		now := r.s.now()
-		c.Connection = &st.Connection // compare-and-set: a consent that is confirmed now is seen
-		for i := range st.Accounts {
-			a := &st.Accounts[i]
-			var lost bankfeed.Mode
-			ways := slices.DeleteFunc(slices.Clone(a.Access), func(x bankfeed.AccountAccess) bool {
-				dead := deadWay(st, x)
-				if dead {
-					lost = x.Mode
-				}
-				return dead
-			})
-			if len(ways) == len(a.Access) {
-				continue
-			}
-			a.Access = ways
-			if len(ways) > 0 {
-				a.Source = ways[0].Mode
-			} else if a.RemovedAt.IsZero() {
-				a.RemovedAt, a.Status = now, bankfeed.AccountGone
-				c.Events = append(c.Events, r.scribe.Draft(bankfeed.EventAccountRemoved, now, st, func(s *bankfeed.Snapshot) {
-					s.Channel, s.Account = lost, a
-				}))
-			}
-			c.Accounts = append(c.Accounts, *a)
-		}
-		return nil
-	})
-}
-
-// deadWay reports whether a way to an account went with a deleted consent. Each
-// listing notes the consent that it was made under, so a consent that never
-// listed anything takes nothing along, nor does one that was replaced since. A
-// way whose consent is unknown was left by one that was deleted while its
-// successor had yet to list: it goes with the successor.
-func deadWay(st *bankfeed.ConnectionState, x bankfeed.AccountAccess) bool {
-	if st.Confirmed(x.Mode) != nil {
-		return false // it lists anew what it reaches
-	}
-	known := st.Consent(x.Consent)
-	if known != nil {
-		return known.DeletedAt != nil
-	}
-	return slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil && k.Mode == x.Mode })
-}
-
-// left are the accounts whose rows go with the deleted consents: nobody reaches
-// them, and either such a consent was the last to list them or no other that
-// listed any is left of their channel.
-func left(st *bankfeed.ConnectionState) (ids []bankfeed.AccountID) {
-	for _, a := range st.Accounts {
-		if len(a.Access) > 0 || a.RemovedAt.IsZero() {
-			continue
-		}
-		listed, last, other := false, false, false
-		for _, k := range st.Consents {
-			of := k.AccountsListed && k.Mode == a.Source
-			if k.DeletedAt == nil {
-				other = other || of
-				continue
-			}
-			last = last || of
-			listed = listed || slices.ContainsFunc(k.Accounts, func(l bankfeed.ConsentAccount) bool { return l.ID == a.ID })
-		}
-		if listed || last && !other {
-			ids = append(ids, a.ID)
-		}
-	}
-	return ids
-}
-
 // more ends the work, or goes on with what is left.
 func (r *removal) more(ctx context.Context) error {
 	_, err := r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-		if st.Connection.Status == bankfeed.ConnectionClosed || slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil }) {
+		if st.Connection.Status == bankfeed.ConnectionClosed || len(st.Connection.Removing) > 0 ||
+			slices.ContainsFunc(st.Consents, func(k bankfeed.Consent) bool { return k.DeletedAt != nil }) {
 			return errMore
 		}
 		c.Connection = &st.Connection // compare-and-set, as above
+		c.Forget = st.Spent()
 		c.Release = &bankfeed.Release{Done: true}
 		return nil
 	})
@@ -461,8 +405,9 @@ func (r *removal) transactions(ctx context.Context, st bankfeed.ConnectionState,
 	}
 }
 
-// redact blanks what the log says of accounts that nobody has listed again.
-func (r *removal) redact(ctx context.Context, accounts []bankfeed.AccountID) error {
+// redact blanks what the log says of consents, and of accounts that nobody has
+// listed again.
+func (r *removal) redact(ctx context.Context, accounts []bankfeed.AccountID, consents map[bankfeed.ConsentID]bool) error {
 	st, err := r.s.Store.RemovalState(ctx, r.fence.Tenant, r.id)
 	if err != nil {
 		return err
@@ -472,64 +417,17 @@ func (r *removal) redact(ctx context.Context, accounts []bankfeed.AccountID) err
 	}
 	still := left(&st)
 	accounts = slices.DeleteFunc(slices.Clone(accounts), func(id bankfeed.AccountID) bool { return !slices.Contains(still, id) })
-	return r.s.Log.RedactAccounts(ctx, r.fence.Tenant, st.User.ID, r.id, accounts)
-}
-
-// endAtBank ends consents at the bank and reports how many of them it could not
-// be told. What the bank has been told is remembered by taking the grant away.
-func (r *removal) endAtBank(ctx context.Context, st bankfeed.ConnectionState, which func(*bankfeed.Consent) bool) (_ bankfeed.ConnectionState, open int, err error) {
-	profile, bank, err := r.s.Banks.Lookup(st.Connection.ProviderID)
-	if err != nil {
-		return st, 0, nil //nolint:nilerr // a bank that is not configured any more cannot be told
+	if err := r.s.Log.RedactAccounts(ctx, r.fence.Tenant, st.User.ID, r.id, accounts); err != nil {
+		return err
 	}
-	for _, k := range slices.Clone(st.Consents) {
-		if !which(&k) || k.Grant.ConsentID == "" || !mayBeValid(&k) {
-			continue
-		}
-		var calls []bankfeed.BankCall
-		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, stepTimeout)
-			defer cancel()
-			return bank.DeleteConsent(ctx, connector.Access{Profile: profile, Mode: k.Mode, BusinessContext: st.User.BusinessContext, Grant: k.Grant,
-				Record: func(c bankfeed.BankCall) { calls = append(calls, c) }})
-		}()
-		if ctx.Err() != nil {
-			return st, open, ctx.Err()
-		}
-		later := err != nil && busy(connector.AsError(err).Reason)
-		if later {
-			open++
-		} else if err != nil {
-			r.s.Logger.WarnContext(ctx, "ending a consent at its bank", "consent", k.ID, "error", err)
-		}
-		st, err = r.change(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-			if now := st.Consent(k.ID); now != nil && !later {
-				now.Grant = bankfeed.Grant{}
-				c.Consents = append(c.Consents, *now)
-			}
-			c.Events = callDrafts(r.scribe, st, k.Mode, calls)
-			return nil
-		})
-		if err != nil {
-			return st, open, err
-		}
+	modes := map[bankfeed.Mode]bool{}
+	for _, k := range st.Consents {
+		modes[k.Mode] = modes[k.Mode] || consents[k.ID]
 	}
-	return st, open, nil
-}
-
-// mayBeValid reports whether a bank may still honour a consent. One that the
-// hub gave up on may have been confirmed later, on a page that was still open.
-func mayBeValid(k *bankfeed.Consent) bool {
-	status := k.Status
-	if status == bankfeed.ConsentDeleted {
-		status = k.Previous
-	}
-	switch status {
-	case bankfeed.ConsentReceived, bankfeed.ConsentConfirmed, bankfeed.ConsentRejected:
-		return true
-	case bankfeed.ConsentInvalid: // the bank need not see a replacement as one
-		return k.Invalidation != nil && k.Invalidation.Reason == bankfeed.InvalidReplaced
-	case bankfeed.ConsentDeleted:
-	}
-	return false
+	return r.s.Log.RedactLists(ctx, r.fence.Tenant, st.User.ID, r.id, func(snap *bankfeed.Snapshot) bool {
+		if snap.Consent != nil {
+			return consents[snap.Consent.ID]
+		}
+		return modes[snap.Channel] && names(snap, func(id bankfeed.AccountID) bool { return slices.Contains(accounts, id) })
+	})
 }

@@ -203,6 +203,9 @@ func (s *settling) confirm(info connector.ConsentInfo) verdict {
 		s.event(bankfeed.EventConsentUpdated, func(snap *bankfeed.Snapshot) { snap.Consent = old })
 	}
 	s.c.Ready = append(s.c.Ready, sessionWork(s.tenant, s.st, s.now))
+	if len(s.st.Spent()) > 0 {
+		s.c.Ready = append(s.c.Ready, removalWork(s.tenant, s.st, s.now))
+	}
 	return verdict{done: true}
 }
 

@@ -120,6 +120,9 @@ func (s *Service) expire(st *bankfeed.ConnectionState, c *bankfeed.Change, k *ba
 	}
 	invalidate(k, now, bankfeed.InvalidExpired, "")
 	c.Consents = append(c.Consents, *k)
+	if len(st.Spent()) > 0 {
+		c.Ready = append(c.Ready, removalWork(c.Tenant, st, now))
+	}
 	f := &bankfeed.Failure{Reason: bankfeed.FailConsentExpired, Text: "the last day of the consent is over"}
 	ch := st.Connection.Channel(k.Mode)
 	last := st.Confirmed(k.Mode) == nil && ch != nil && ch.Status != bankfeed.ChannelClosed

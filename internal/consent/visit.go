@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/connector"
+	"github.com/bankfeed/bankfeed/internal/pages"
 )
 
 // Bounds of one link.
@@ -47,7 +46,7 @@ func (v *visit) attempt() *attempt {
 func (s *Service) enter(ctx context.Context, token string, psu *bankfeed.PSU) (*visit, error) {
 	v := &visit{s: s, token: token, psu: psu}
 	var err error
-	if v.tenant, v.link, err = s.Store.LinkByToken(ctx, hashOf(token)); err != nil {
+	if v.tenant, v.link, err = s.Store.LinkByToken(ctx, pages.HashOf(token)); err != nil {
 		return nil, err
 	}
 	if err = v.load(ctx); err != nil {
@@ -159,18 +158,21 @@ func (v *visit) toBank(ctx context.Context, before *bankfeed.Consent) (page, err
 		}
 	}
 	if opens >= maxOpens {
+		a.keepCalls(ctx, calls)
 		return v.message(http.StatusTooManyRequests, "Opened too often", "This link has been opened too often. Please start again where you came from."), nil
 	}
 	kept, err := decodeStash(v.link.Credentials)
 	if err != nil {
+		a.keepCalls(ctx, calls)
 		return page{}, err
 	}
 	id, err := v.s.Store.NextIDs(ctx, v.tenant, bankfeed.KindConsent, 1)
 	if err != nil {
+		a.keepCalls(ctx, calls)
 		return page{}, err
 	}
-	state := newSecret()
-	a.nextState = hashOf(state)
+	state := pages.NewSecret()
+	a.nextState = pages.HashOf(state)
 	var r connector.ConsentRequest
 	out := a.ask(ctx, v.st, bankfeed.Grant{}, func(d *dialogue) {
 		r = a.request(d.access.Profile, v.s.now())
@@ -269,7 +271,7 @@ func (v *visit) cancel(ctx context.Context) (page, error) {
 func (s *Service) back(ctx context.Context, state string, refused bool, waits int, psu *bankfeed.PSU) (page, error) {
 	v := &visit{s: s, psu: psu}
 	var err error
-	if v.tenant, v.link, err = s.Store.LinkByState(ctx, hashOf(state)); err != nil {
+	if v.tenant, v.link, err = s.Store.LinkByState(ctx, pages.HashOf(state)); err != nil {
 		return page{}, err
 	}
 	if err := v.load(ctx); err != nil {
@@ -278,7 +280,7 @@ func (s *Service) back(ctx context.Context, state string, refused bool, waits in
 	k := v.st.Consent(v.link.Consent)
 	_, _, late := waiting(&v.st, v.link.Mode, s.now())
 	a := v.attempt()
-	a.useState = hashOf(state)
+	a.useState = pages.HashOf(state)
 	switch {
 	case late != nil && k != nil && (k.Status == bankfeed.ConsentReceived || k.Status == bankfeed.ConsentRejected):
 		// It may have been granted all the same, and nobody will use it.
@@ -288,9 +290,9 @@ func (s *Service) back(ctx context.Context, state string, refused bool, waits in
 	case k == nil:
 		return page{}, bankfeed.ErrNotFound
 	}
-	next := newSecret()
+	next := pages.NewSecret()
 	if waits < maxWaits {
-		a.nextState = hashOf(next)
+		a.nextState = pages.HashOf(next)
 	}
 	out := a.check(ctx, v.st, *k)
 	if refused && (out.info == nil || out.info.State == connector.ConsentPending) {
@@ -348,154 +350,3 @@ func (v *visit) follow(ctx context.Context, did verdict, st bankfeed.ConnectionS
 	}
 	return v.working(), nil // the bank has not made up its mind
 }
-
-func sorry(f *bankfeed.Failure) string {
-	switch {
-	case f == nil:
-		return ""
-	case busy(f.Reason):
-		return "Your bank does not answer at the moment. Please try again."
-	}
-	return "Your bank did not accept that. Please try again."
-}
-
-// excuse turns a lost race into a page; other errors stay errors.
-func (v *visit) excuse(err error) (page, error) {
-	switch {
-	case errors.Is(err, errInProgress):
-		return v.working(), nil
-	case errors.Is(err, errNobodyWaits), errors.Is(err, errTooLate):
-		return v.over(), nil
-	}
-	return page{}, err
-}
-
-// result sends the browser back to the client, or tells its user.
-func (v *visit) result(r result) page {
-	if v.link.RedirectURL != "" {
-		return v.external(resultURL(v.link.RedirectURL, v.st.Connection.ID, r))
-	}
-	title, text := resultText(r)
-	return v.message(http.StatusOK, title, text)
-}
-
-func resultText(r result) (title, text string) {
-	switch r {
-	case success:
-		return "Access granted", "Your bank has confirmed the access. You can close this page."
-	case refused:
-		return "Access not granted", "The access was refused. Nothing is read from your accounts. You can close this page."
-	case pending:
-		return "Not confirmed yet", "Your bank has not confirmed the access yet. You can close this page."
-	}
-	return "That did not work", "Your bank did not grant the access. Please start again where you came from."
-}
-
-// resultURL adds how it ended to a client's URL. The client's own parameters
-// stay as they were written, but for those of these names.
-func resultURL(to string, id bankfeed.ConnectionID, r result) string {
-	u, err := url.Parse(to)
-	if err != nil {
-		return to // checked when the link was made
-	}
-	var q []string
-	for pair := range strings.SplitSeq(u.RawQuery, "&") {
-		name, _, _ := strings.Cut(pair, "=")
-		if name, err := url.QueryUnescape(name); pair == "" || err == nil && (name == "connection_id" || name == "result") {
-			continue
-		}
-		q = append(q, pair)
-	}
-	q = append(q, "connection_id="+strconv.FormatInt(int64(id), 10), "result="+string(r))
-	u.RawQuery = strings.Join(q, "&")
-	return u.String()
-}
-
-// over says that the link has ended, and how.
-func (v *visit) over() page {
-	r, text := success, "This link was used already. Your bank has confirmed the access."
-	ch, n := v.st.Connection.Channel(v.link.Mode), v.st.Session
-	run := n.Run(v.link.Mode)
-	switch {
-	case ch != nil && ch.Failure != nil && (run == nil || run.Phase == bankfeed.PhaseDone):
-		r, text = resultOf(ch.Failure), "This link has ended without access to your accounts."
-	case run == nil || run.Phase == bankfeed.PhaseAuth || n.Status == bankfeed.SessionFailed:
-		r, text = failed, "The time for this link is over. Please start again where you came from."
-	}
-	p := v.message(http.StatusGone, "This link has ended", text)
-	if v.link.RedirectURL != "" {
-		p.back = resultURL(v.link.RedirectURL, v.st.Connection.ID, r)
-	}
-	return p
-}
-
-// working asks for patience: another request is with the bank.
-func (v *visit) working() page {
-	p := v.message(http.StatusOK, "One moment", "Your bank is being asked. This page goes on by itself.")
-	p.refresh, p.seconds = v.self(), 3
-	return p
-}
-
-// ask shows a challenge.
-func (v *visit) ask(q *bankfeed.Challenge, fault string) page {
-	p := v.message(http.StatusOK, "Confirm the access", "")
-	p.form, p.challenge, p.fault, p.step, p.cancel = q.Kind, q, fault, v.step(), true
-	if fault != "" {
-		p.status = http.StatusUnprocessableEntity
-	}
-	if q.Kind == bankfeed.ChallengeApp {
-		p.refresh, p.seconds = v.self(), 5
-	}
-	if q.Kind == bankfeed.ChallengeCredentials {
-		p.fields = v.fields()
-		if v.link.Mode == bankfeed.Redirect {
-			p.fields[1] = "" // the password is for the bank's own page
-		}
-	}
-	return p
-}
-
-// askCredentials shows the login form.
-func (v *visit) askCredentials(fault string) page {
-	p := v.ask(&bankfeed.Challenge{Kind: bankfeed.ChallengeCredentials}, fault)
-	p.title = "Log in to your bank"
-	return p
-}
-
-// fields labels the login form as the bank's users know it.
-func (v *visit) fields() (labels [2]string) {
-	labels = [2]string{"Login", "Password"}
-	p, err := v.s.Banks.Provider(v.st.Connection.ProviderID, v.st.Connection.Sandbox)
-	if err != nil {
-		return labels
-	}
-	d, _ := p.Channel(v.link.Mode)
-	for _, f := range d.Credentials {
-		if f.Secret {
-			labels[1] = f.Label
-		} else {
-			labels[0] = f.Label
-		}
-	}
-	return labels
-}
-
-func (v *visit) message(status int, title, text string) page {
-	return page{status: status, title: title, text: text, bank: v.st.Connection.ProviderName, formTargets: v.formTargets()}
-}
-
-// formTargets is where the answer to a form may lead the browser: browsers hold
-// redirects against the page's form-action too. The bank's own page is known to
-// the bank alone.
-func (v *visit) formTargets() string {
-	if v.link.Mode == bankfeed.Redirect {
-		return "https: http:"
-	}
-	u, err := url.Parse(v.link.RedirectURL)
-	if err != nil || u.Host == "" {
-		return ""
-	}
-	return strings.ToLower(u.Scheme) + "://" + u.Host
-}
-
-func (v *visit) external(to string) page { return page{location: to} }

@@ -127,6 +127,7 @@ func (w *world) work() {
 		did := 0
 		for kind, run := range map[bankfeed.WorkKind]func(context.Context, bankfeed.Fence) error{
 			bankfeed.WorkSession: w.engine.Run, bankfeed.WorkRemoval: w.consent.RunRemoval, bankfeed.WorkErasure: w.consent.RunErasure,
+			bankfeed.WorkBlanking: w.consent.RunBlanking,
 		} {
 			for _, f := range w.claim(kind) {
 				did++

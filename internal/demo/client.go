@@ -136,7 +136,9 @@ func (c *client) transactions(ctx context.Context) (all []oxlin.Transaction, err
 
 // change is what the journey looks at in the hub's own log of events.
 type change struct {
-	Type string `json:"type"`
+	ID       string `json:"id"`
+	Position int64  `json:"position"`
+	Type     string `json:"type"`
 }
 
 // changes reads the log after a cursor, and where to go on.
@@ -146,7 +148,10 @@ func (c *client) changes(ctx context.Context, after, types string) (all []change
 			Items []change `json:"items"`
 			Next  string   `json:"next"`
 		}
-		path := "/v1/events?limit=1000&types=" + types + "&after=" + after
+		path := "/v1/events?limit=1000&after=" + after
+		if types != "" {
+			path += "&types=" + types
+		}
 		if _, err := c.do(ctx, http.MethodGet, path, nil, http.StatusOK, &page); err != nil {
 			return nil, "", err
 		}

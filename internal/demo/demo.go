@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/app"
 	"github.com/bankfeed/bankfeed/internal/config"
 	"github.com/bankfeed/bankfeed/internal/sandbox"
@@ -28,6 +29,10 @@ type Options struct {
 	DataDir string
 	Listen  string // empty: a free port
 	Once    bool   // end after the journey
+	// AMQPURL of a broker makes the hub stream there, to the virtual host VHost if
+	// it is there or can be made, else to that of the URL. Empty: no stream.
+	AMQPURL bankfeed.Secret
+	VHost   string
 	Out     io.Writer
 	Colour  bool
 	Log     *slog.Logger
@@ -36,11 +41,17 @@ type Options struct {
 // Run shows everything, then ends or, without Once, keeps serving until ctx
 // ends. The error says what did not arrive.
 func Run(ctx context.Context, o Options) (err error) {
+	var b *broker
+	if o.AMQPURL != "" {
+		if b, err = openBroker(ctx, o.AMQPURL, o.VHost); err != nil {
+			return err
+		}
+	}
 	dir := filepath.Join(o.DataDir, Folder)
 	if err := empty(dir); err != nil {
 		return err
 	}
-	c, err := configuration(dir, o.Listen)
+	c, err := configuration(dir, o.Listen, b)
 	if err != nil {
 		return err
 	}
@@ -48,7 +59,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	running, stop := context.WithCancel(ctx)
+	// The hub outlives ctx by the moment in which the consumer ends.
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- hub.Run(running) }()
@@ -61,24 +73,46 @@ func Run(ctx context.Context, o Options) (err error) {
 		stop()
 		return errors.Join(err, <-done)
 	}
-	j := &Journey{HubURL: hub.URL(), BankURL: hub.SandboxURL(), ClientID: client.ID, ClientSecret: string(client.Secret), print: p}
-	journey, cancel := context.WithTimeout(ctx, journeyTimeout)
+	j := &Journey{HubURL: hub.URL(), BankURL: hub.SandboxURL(), ClientID: client.ID, ClientSecret: string(client.Secret), print: p, takes: b != nil && o.Once, calledBack: true}
+	timeout := journeyTimeout
+	if b != nil {
+		p.say("It streams to RabbitMQ at %s, virtual host %s (%s); a consumer waits at queue %s.", b.host(), b.target.Vhost, b.how, Queue)
+		if j.consumer, err = consume(ctx, b, j.acknowledging(), p, o.Log); err != nil {
+			stop()
+			return errors.Join(err, <-done)
+		}
+		timeout += streamTimeout
+	}
+	journey, cancel := context.WithTimeout(ctx, timeout)
 	err = j.Run(journey)
 	cancel()
+	ended := false
 	if err == nil && !o.Once {
-		j.signpost(dir)
+		j.signpost(dir, b)
 		select {
 		case <-ctx.Done():
 		case err = <-done:
-			return err
+			ended = true
 		}
 	}
+	if j.consumer != nil { // while the hub still takes its acknowledgements
+		err = errors.Join(err, j.consumer.end())
+	}
 	stop()
-	return errors.Join(err, <-done)
+	if !ended {
+		err = errors.Join(err, <-done)
+	}
+	if j.consumer != nil {
+		err = errors.Join(err, j.consumer.remove())
+	}
+	return err
 }
 
-// journeyTimeout is far more than the journey takes on a slow machine.
-const journeyTimeout = 3 * time.Minute
+// More than the journey takes on a slow machine, and what a stream adds.
+const (
+	journeyTimeout = 3 * time.Minute
+	streamTimeout  = 5 * time.Minute
+)
 
 // empty makes dir an empty directory.
 func empty(dir string) error {
@@ -89,18 +123,27 @@ func empty(dir string) error {
 }
 
 // configuration is that of a hub with nothing from outside: no environment, no
-// file, SQLite.
-func configuration(dir, listen string) (config.Config, error) {
+// file, SQLite; but for the broker, if there is one.
+func configuration(dir, listen string, b *broker) (config.Config, error) {
 	if listen == "" {
 		listen = "127.0.0.1:0"
 	}
 	s := config.Defaults()
 	s.DataDir, s.Listen, s.Sandbox = dir, listen, "true"
-	return s.Check(nil)
+	s.CallbackAllow = "127.0.0.0/8" // the demo's own client
+	s.FinAPIFresh = "0s"            // a day passes at the bank only
+	if b != nil {
+		s.AMQPURL = b.address()
+	}
+	c, err := s.Check(nil)
+	for i := range c.Streams {
+		c.Streams[i].Queues = []string{Queue} // watched for being empty
+	}
+	return c, err
 }
 
 // signpost says where things are.
-func (j *Journey) signpost(dir string) {
+func (j *Journey) signpost(dir string, b *broker) {
 	p := j.print
 	p.title("It keeps running; Ctrl-C ends it")
 	p.say("API reference        %s/docs", j.HubURL)
@@ -109,6 +152,10 @@ func (j *Journey) signpost(dir string) {
 	p.say("Data                 %s (emptied by the next demo)", dir)
 	p.say("Client               client_id=%s client_secret=%s", j.ClientID, j.ClientSecret)
 	p.say("User                 %s / %s (id %s), at the bank %s / %s, code %s", j.email, userPassword, j.userID, bankUser, sandbox.Password, sandbox.Code)
+	if b != nil {
+		p.say("Stream               %s, virtual host %s; what the consumer receives is shown from now on", b.host(), b.target.Vhost)
+		j.consumer.showLive()
+	}
 	p.say("")
 	p.say("To try, in another terminal:")
 	p.command("HUB=%s BANK=%s", j.HubURL, j.BankURL)
@@ -117,5 +164,8 @@ func (j *Journey) signpost(dir string) {
 	p.command(`curl -s $HUB/v2.1/accounts -H "authorization: Bearer $TOKEN"`)
 	p.command(`curl -s $BANK/sandbox/events -d '{"user":"%s","event":"new_transaction","amount":"-12.34","purpose":"Brezel"}'`, bankUser)
 	p.command(`curl -s -X POST $HUB/v2.1/connections/%s/synchronize -H "authorization: Bearer $TOKEN" -H "PSU-IP-Address: 127.0.0.1"`, j.connection)
+	if b != nil {
+		p.command(`curl -s -X DELETE $HUB/v2.1/connections/%s -H "authorization: Bearer $TOKEN"`, j.connection)
+	}
 	p.command(`curl -s -N "$HUB/v1/events/stream?after=latest" -H "authorization: Bearer $TOKEN"`)
 }

@@ -39,6 +39,14 @@ type Journey struct {
 	userID     string
 	connection string
 	events     chan oxlin.Event
+
+	consumer *consumer // of the stream; nil without one
+	owner    *client   // the same client without a user
+	logged   []change  // events that have a message, as far as the log was read
+	streamed string    // where to read on
+	takes    bool      // the user takes a consent back at the end
+
+	calledBack bool // the hub may call a server on this machine
 }
 
 // NewJourney prints to out.
@@ -59,6 +67,11 @@ func (j *Journey) Run(ctx context.Context) (err error) {
 	if err := j.register(ctx); err != nil {
 		return err
 	}
+	if j.consumer != nil {
+		if err := j.openStream(ctx); err != nil {
+			return err
+		}
+	}
 	queue, err := j.subscribe(ctx)
 	if err != nil {
 		return err
@@ -74,7 +87,14 @@ func (j *Journey) Run(ctx context.Context) (err error) {
 			err = e
 		}
 	}()
-	for _, part := range []func(context.Context) error{j.connect, j.answerCode, j.firstData, j.secondSync, j.thirdSync} {
+	parts := []func(context.Context) error{j.connect, j.answerCode, j.firstData, j.secondSync, j.thirdSync}
+	if j.consumer != nil {
+		parts = append(parts, j.received, j.tellStory)
+	}
+	if j.takes {
+		parts = append(parts, j.takeBack)
+	}
+	for _, part := range parts {
 		if err := part(ctx); err != nil {
 			return err
 		}
@@ -234,8 +254,15 @@ func (j *Journey) firstData(ctx context.Context) error {
 }
 
 func (j *Journey) secondSync(ctx context.Context) error {
-	j.print.step("A day later at the bank")
-	j.print.remark("the bank's clock is moved by 24 hours; POST /v2.1/connections/%s/synchronize", j.connection)
+	sync := j.sync
+	if j.calledBack {
+		j.print.step("A day later at the bank: one synchronization, in every dialect")
+		j.print.remark("the bank's clock is moved by 24 hours")
+		sync = j.syncEverywhere
+	} else {
+		j.print.step("A day later at the bank")
+		j.print.remark("the bank's clock is moved by 24 hours; POST /v2.1/connections/%s/synchronize", j.connection)
+	}
 	bank := &client{base: j.BankURL, http: j.client.http}
 	if _, err := bank.do(ctx, http.MethodPost, "/sandbox/clock", map[string]string{"advance": "24h"}, http.StatusOK, nil); err != nil {
 		return err
@@ -244,7 +271,7 @@ func (j *Journey) secondSync(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	changes, err := j.sync(ctx)
+	changes, err := sync(ctx)
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ const (
 	bold  = "\x1b[1m"
 	dim   = "\x1b[2m"
 	green = "\x1b[32m"
+	cyan  = "\x1b[36m"
 	reset = "\x1b[0m"
 )
 
@@ -51,3 +52,6 @@ func (p *printer) command(format string, args ...any) { p.line(dim, "     "+form
 
 // event shows an entry of the queue, by its wire name.
 func (p *printer) event(name, about string) { p.line(green, "   ▸ %-26s %s", name, about) }
+
+// message shows a message of the stream, by its wire name.
+func (p *printer) message(name, about string) { p.line(cyan, "   ◂ %-26s %s", name, about) }

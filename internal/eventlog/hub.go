@@ -39,7 +39,7 @@ type waitKey struct {
 
 type waiter struct {
 	wake   chan struct{}
-	topics [2]bool
+	topics bankfeed.Topics
 }
 
 type laneKey struct {
@@ -130,13 +130,13 @@ func (h *Hub) WakeAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for key := range h.waiters {
-		h.wake(key, [2]bool{true, true})
+		h.wake(key, bankfeed.Topics{true, true, true})
 	}
 }
 
-func (h *Hub) wake(key waitKey, topics [2]bool) {
+func (h *Hub) wake(key waitKey, topics bankfeed.Topics) {
 	for w := range h.waiters[key] {
-		if w.topics[0] && topics[0] || w.topics[1] && topics[1] {
+		if w.topics.Meet(topics) {
 			select {
 			case w.wake <- struct{}{}:
 			default: // woken already
@@ -200,7 +200,7 @@ func (h *Hub) look(ctx context.Context) error {
 		}
 		for k := range h.waiters {
 			if k.tenant == l.Tenant && (k.user == 0 || LaneOf(k.user, Lanes) == l.Number) {
-				h.wake(k, [2]bool{true, true})
+				h.wake(k, bankfeed.Topics{true, true, true})
 			}
 		}
 	}

@@ -25,6 +25,7 @@ type Query struct {
 	Session    bankfeed.SessionID
 	Types      []bankfeed.EventType
 	Topic      *bankfeed.Topic
+	Seen       bool // also bankfeed.TopicSeen; false for every reader but a stream that asks
 	After      bankfeed.Position
 	Limit      int // at least 1
 }

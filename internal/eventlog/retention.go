@@ -13,6 +13,7 @@ const Retention = 90 * 24 * time.Hour
 
 // Endings removes events and blanks them.
 type Endings interface {
+	Store
 	// Lanes lists all lanes.
 	Lanes(ctx context.Context) ([]Lane, error)
 	// TrimEvents removes up to limit of the oldest events of a lane: those
@@ -24,6 +25,11 @@ type Endings interface {
 	// returns how many it looked at and the last one's position.
 	RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p Part, after bankfeed.Position, limit int) (
 		n int, last bankfeed.Position, err error)
+	// OldestEvent is when the first event of a user came to be that a part
+	// selects and that is not blank; zero if there is none.
+	OldestEvent(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p Part) (time.Time, error)
+	// BlankEvents blanks the payloads of some events of a user.
+	BlankEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, positions []bankfeed.Position) error
 }
 
 // Part selects events of a user: those that fit all that is set.
@@ -32,6 +38,9 @@ type Part struct {
 	Accounts   []bankfeed.AccountID
 	Only       []bankfeed.EventType
 	Except     []bankfeed.EventType
+	UpTo       time.Time // no later ones
+	// Gone leaves events alone whose account is still there.
+	Gone bool
 }
 
 // Cleaner ends events.
@@ -114,6 +123,7 @@ func (c *Cleaner) RedactConnection(ctx context.Context, tenant bankfeed.TenantID
 	_, err := c.redact(ctx, tenant, user, Part{Connection: id, Only: []bankfeed.EventType{
 		bankfeed.EventAccountCreated, bankfeed.EventAccountUpdated, bankfeed.EventAccountRemoved, bankfeed.EventAccountFinished,
 		bankfeed.EventTransactionCreated, bankfeed.EventTransactionUpdated, bankfeed.EventTransactionRemoved,
+		bankfeed.EventAccountSeen, bankfeed.EventTransactionSeen,
 		bankfeed.EventAccountsListSucceeded, bankfeed.EventBankCalled,
 		bankfeed.EventConsentCreated, bankfeed.EventConsentUpdated, bankfeed.EventConsentExpiring,
 	}})
@@ -128,6 +138,55 @@ func (c *Cleaner) RedactAccounts(ctx context.Context, tenant bankfeed.TenantID, 
 	}
 	_, err := c.redact(ctx, tenant, user, Part{Connection: id, Accounts: accounts, Except: []bankfeed.EventType{bankfeed.EventAccountRemoved}})
 	return err
+}
+
+// Facts say what was removed for good: beside deletions, that an account was.
+var Facts = append([]bankfeed.EventType{bankfeed.EventAccountRemoved}, deletions...)
+
+// RedactDeletions blanks what says that something of a user was removed for
+// good, up to a time, and returns the time of the first such event that is left,
+// zero if there is none. An account that only its bank removed is still there,
+// with its history.
+func (c *Cleaner) RedactDeletions(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, upTo time.Time) (left time.Time, err error) {
+	if _, err := c.redact(ctx, tenant, user, Part{Only: Facts, Gone: true, UpTo: upTo}); err != nil {
+		return time.Time{}, err
+	}
+	return c.Store.OldestEvent(ctx, tenant, user, Part{Only: Facts, Gone: true})
+}
+
+// lists are the events that name several accounts.
+var lists = []bankfeed.EventType{
+	bankfeed.EventConsentCreated, bankfeed.EventConsentUpdated, bankfeed.EventConsentExpiring, bankfeed.EventAccountsListSucceeded,
+}
+
+// RedactLists blanks those events about consents and lists of accounts, of one
+// connection or of all (0), whose snapshots a function selects.
+func (c *Cleaner) RedactLists(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.ConnectionID, which func(*bankfeed.Snapshot) bool) error {
+	topic := bankfeed.TopicConnections
+	q := Query{Tenant: tenant, Lane: LaneOf(user, Lanes), User: user, Connection: id, Types: lists, Topic: &topic, Limit: MaxLimit}
+	lane, err := c.Store.Lane(ctx, tenant, q.Lane)
+	if err != nil {
+		return err
+	}
+	for q.After = lane.Floor; q.After < lane.Head; {
+		events, next, err := c.Store.ReadEvents(ctx, q)
+		if err != nil {
+			return err
+		}
+		var found []bankfeed.Position
+		for _, e := range events {
+			if e.Snapshot != nil && which(e.Snapshot) {
+				found = append(found, e.Position)
+			}
+		}
+		if len(found) > 0 {
+			if err := c.Store.BlankEvents(ctx, tenant, user, found); err != nil {
+				return err
+			}
+		}
+		q.After = next
+	}
+	return nil
 }
 
 func (c *Cleaner) redact(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p Part) (seen int, err error) {

@@ -12,6 +12,7 @@ import (
 // when the whole channel has to stop.
 func (c *channelRun) account(ctx context.Context, p *bankfeed.Progress) (*channelEnd, error) {
 	a := c.accountState(p.Account)
+	c.resumeTold(p)
 	resource := ""
 	for _, x := range a.Access {
 		if x.Mode == c.mode && x.Consent == c.consent {
@@ -23,12 +24,33 @@ func (c *channelRun) account(ctx context.Context, p *bankfeed.Progress) (*channe
 	}
 	ref := connector.AccountRef{ResourceID: resource, Currency: a.Currency}
 
+	// What else the bank shows of the account is told of together with its
+	// balances: in one event, and before its transactions.
+	var d *details
+	if p.Step == bankfeed.StepBalances {
+		var end *channelEnd
+		var err error
+		if d, end, err = c.unmask(ctx, p, a, ref); end != nil || err != nil {
+			return end, err
+		}
+		if d != nil {
+			defer func(d *details) {
+				if !d.handed {
+					c.keep(d.calls)
+				}
+			}(d)
+		}
+	}
 	// Balances come first, unless accesses are short: then transactions must
 	// not be the ones that find the quota empty.
-	balances := func() (*channelEnd, error) { return c.balances(ctx, p, ref) }
+	balances := func() (*channelEnd, error) { return c.balances(ctx, p, ref, d) }
 	listing := func() (*channelEnd, error) { return c.listing(ctx, p, ref) }
 	steps := []func() (*channelEnd, error){balances, listing}
 	if n, _ := c.quota.left(a.ID, bankfeed.AccessTransactions); n <= 1 {
+		if err := c.storeDetails(ctx, p, d); err != nil {
+			return nil, err
+		}
+		d = nil
 		steps = []func() (*channelEnd, error){listing, balances}
 	}
 	if p.Step != bankfeed.StepBalances { // taken over after the balances
@@ -49,11 +71,15 @@ func (c *channelRun) accountState(id bankfeed.AccountID) bankfeed.Account {
 
 // balances reads the balances of an account and stores them with the account.
 // When their quota is empty, or the bank refuses them alone, the stored ones
-// stay and the transactions are read all the same.
-func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref connector.AccountRef) (*channelEnd, error) {
+// stay and the transactions are read all the same. What is new in d is stored
+// with them, or by itself.
+func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref connector.AccountRef, d *details) (*channelEnd, error) {
 	use, refused, err := c.quota.spend(ctx, c.run, p.Account, bankfeed.AccessBalances)
-	if refused != nil || err != nil {
+	if err != nil {
 		return nil, err
+	}
+	if refused != nil {
+		return nil, c.storeDetails(ctx, p, d)
 	}
 	planned := p.Step == bankfeed.StepBalances
 	if planned {
@@ -65,6 +91,10 @@ func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref con
 		if ctx.Err() != nil {
 			c.keep(*calls)
 			return nil, ctx.Err()
+		}
+		if err := c.storeDetails(ctx, p, d); err != nil {
+			c.keep(*calls)
+			return nil, err
 		}
 		e := connector.AsError(err)
 		if wholeChannel(e) {
@@ -81,16 +111,19 @@ func (c *channelRun) balances(ctx context.Context, p *bankfeed.Progress, ref con
 		found[i].FetchedAt = now
 	}
 	return nil, c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		a := *st.Account(p.Account)
+		learned := c.learn(st, ch, &a, d)
 		c.told(st, ch, *calls)
 		if planned {
 			ch.Progress = []bankfeed.Progress{*p}
 		}
-		a := *st.Account(p.Account)
 		merged, changed := identity.MergeBalances(a.Balances, found)
 		a.Balances = merged
 		ch.Accounts = []bankfeed.Account{a}
-		if changed {
+		if changed || learned {
 			ch.Events = append(ch.Events, c.accountDraft(bankfeed.EventAccountUpdated, st, a))
+		} else {
+			ch.Events = append(ch.Events, c.accountSeen(st, a)...)
 		}
 		return nil
 	})

@@ -29,6 +29,7 @@ func (c *channelRun) listAccounts(ctx context.Context) (ended bool, err error) {
 		p, err := c.bank.Accounts(ctx, access, cursor)
 		if err != nil {
 			if ctx.Err() != nil {
+				c.keep(*calls)
 				return true, ctx.Err()
 			}
 			return true, c.fail(ctx, &channelEnd{connector.AsError(err), *calls, unanswered(use, *calls)})
@@ -42,8 +43,15 @@ func (c *channelRun) listAccounts(ctx context.Context) (ended bool, err error) {
 		}
 		cursor = p.Next
 	}
+	more, err := c.tellApart(ctx, found)
+	*calls = append(*calls, more...)
+	if err != nil {
+		c.keep(*calls)
+		return true, err
+	}
 	fresh, err := c.Store.NextIDs(ctx, c.fence.Tenant, bankfeed.KindAccount, max(1, len(found)))
 	if err != nil {
+		c.keep(*calls)
 		return false, err
 	}
 	return false, c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
@@ -75,19 +83,26 @@ func reachable(a bankfeed.Account, m bankfeed.Mode) bool {
 func (c *channelRun) mergeAccounts(st *bankfeed.ConnectionState, ch *bankfeed.Change, found []connector.Account, fresh bankfeed.AccountID) {
 	now := c.now()
 	consent := st.Consent(c.consent)
-	listed := map[bankfeed.AccountID]bool{}
+	listed, entries := map[bankfeed.AccountID]bool{}, map[string]bool{}
 	consent.Accounts = nil
 	for _, f := range found {
 		access := bankfeed.AccountAccess{Mode: c.mode, ResourceID: f.ResourceID, Consent: c.consent}
-		i, known := identity.MatchAccount(st.Accounts, f.Account)
-		if known && listed[st.Accounts[i].ID] {
+		c.describe(&f.Account, nil)
+		i, known, withheld := c.recognise(st, ch, func() (int, bool) { return c.match(st.Accounts, f, listed) })
+		if withheld {
+			listed[st.Accounts[i].ID], entries[f.ResourceID] = true, true
+			continue
+		}
+		if known && listed[st.Accounts[i].ID] || hidden(f.Account) && entries[f.ResourceID] {
 			continue // two entries of one account: the first stands
 		}
+		entries[f.ResourceID] = true
 		event := bankfeed.EventAccountUpdated
 		var a bankfeed.Account
 		if known {
 			var changed bool
 			old := st.Accounts[i]
+			c.describe(&f.Account, &old)
 			a, changed = identity.MergeAccount(old, f.Account, c.mode)
 			back := !old.RemovedAt.IsZero()
 			a.RemovedAt = time.Time{}
@@ -110,6 +125,7 @@ func (c *channelRun) mergeAccounts(st *bankfeed.ConnectionState, ch *bankfeed.Ch
 			a = f.Account
 			a.ID, a.Status, a.Source, a.CreatedAt = fresh, bankfeed.AccountOK, c.mode, now
 			a.User, a.Connection = st.User.ID, st.Connection.ID
+			a.Balances, _ = identity.MergeBalances(nil, a.Balances)
 			a.Access = []bankfeed.AccountAccess{access}
 			a.Trust = bankfeed.IDTrust{Recipe: identity.Recipe, Withdrawn: c.profile.DistrustIDs}
 			event = bankfeed.EventAccountCreated
@@ -117,10 +133,12 @@ func (c *channelRun) mergeAccounts(st *bankfeed.ConnectionState, ch *bankfeed.Ch
 			st.Accounts = append(st.Accounts, a)
 		}
 		listed[a.ID] = true
-		consent.Accounts = append(consent.Accounts, bankfeed.ConsentAccount{ID: a.ID, IBAN: a.IBAN(), Currency: a.Currency})
+		consent.Accounts = append(consent.Accounts, bankfeed.ConsentAccount{ID: a.ID, IBAN: a.ShownIBAN(), Currency: a.Currency})
 		ch.Accounts = append(ch.Accounts, a)
 		if event != "" {
 			ch.Events = append(ch.Events, c.accountDraft(event, st, a))
+		} else {
+			ch.Events = append(ch.Events, c.accountSeen(st, a)...)
 		}
 	}
 	for i := range st.Accounts {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,9 +22,12 @@ type bank struct {
 	balance      map[string]string
 	pageSize     int
 	consent      connector.ConsentState
-	links        bool // gives a link back to the first page
+	links        bool   // gives a link back to the first page
+	masks        bool   // hides IBANs in the list of accounts
+	resources    string // what ids of accounts end with, another with each consent
+	details      func(iban string) connector.Account
 	// refuse is asked before each call: "accounts", "balances IBAN",
-	// "transactions IBAN PAGE".
+	// "details IBAN", "transactions IBAN PAGE".
 	refuse func(call string) error
 	calls  []string
 	psu    []*bankfeed.PSU
@@ -72,24 +76,57 @@ func (b *bank) Accounts(_ context.Context, a connector.Access, _ string) (connec
 	}
 	var p connector.AccountPage
 	for _, iban := range b.accounts {
-		p.Accounts = append(p.Accounts, connector.Account{ResourceID: "r-" + iban, Account: bankfeed.Account{
-			Type: bankfeed.AccountCurrent, Currency: "EUR", Identifiers: []bankfeed.Identifier{{Type: bankfeed.IdentIBAN, Value: iban}}}})
+		found := b.account(iban)
+		if b.masks {
+			found.Identifiers = []bankfeed.Identifier{{Type: bankfeed.IdentMaskedIBAN, Value: bankfeed.MaskIBAN(iban)}}
+		}
+		if b.profile.MaskedIBAN != connector.AsListed {
+			found.Balances = b.balances(iban)
+		}
+		p.Accounts = append(p.Accounts, found)
 	}
 	return p, nil
+}
+
+func (b *bank) account(iban string) connector.Account {
+	return connector.Account{ResourceID: "r-" + iban + b.resources, Account: bankfeed.Account{
+		Type: bankfeed.AccountCurrent, Currency: "EUR", Product: "Giro", Identifiers: []bankfeed.Identifier{{Type: bankfeed.IdentIBAN, Value: iban}}}}
+}
+
+func (b *bank) iban(acc connector.AccountRef) string {
+	return strings.TrimSuffix(strings.TrimPrefix(acc.ResourceID, "r-"), b.resources)
+}
+
+// Account implements connector.Details.
+func (b *bank) Account(_ context.Context, a connector.Access, acc connector.AccountRef) (connector.Account, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	iban := b.iban(acc)
+	if err := b.call(a, bankfeed.CallGetAccount, "details "+iban); err != nil {
+		return connector.Account{}, err
+	}
+	if b.details != nil {
+		return b.details(iban), nil
+	}
+	return b.account(iban), nil
 }
 
 func (b *bank) Balances(_ context.Context, a connector.Access, acc connector.AccountRef) ([]bankfeed.Balance, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	iban := acc.ResourceID[2:]
+	iban := b.iban(acc)
 	if err := b.call(a, bankfeed.CallGetBalances, "balances "+iban); err != nil {
 		return nil, err
 	}
+	return b.balances(iban), nil
+}
+
+func (b *bank) balances(iban string) []bankfeed.Balance {
 	amount := b.balance[iban]
 	if amount == "" {
 		amount = "100.00"
 	}
-	return []bankfeed.Balance{{Type: "closingBooked", Money: bankfeed.Money{Amount: bankfeed.MustAmount(amount), Currency: "EUR"}}}, nil
+	return []bankfeed.Balance{{Type: "closingBooked", Money: bankfeed.Money{Amount: bankfeed.MustAmount(amount), Currency: "EUR"}}}
 }
 
 func (b *bank) Transactions(ctx context.Context, a connector.Access, acc connector.AccountRef, q connector.TransactionQuery) (connector.TransactionPage, error) {
@@ -98,7 +135,7 @@ func (b *bank) Transactions(ctx context.Context, a connector.Access, acc connect
 	if ctx.Err() != nil {
 		return connector.TransactionPage{}, ctx.Err()
 	}
-	iban, offset := acc.ResourceID[2:], 0
+	iban, offset := b.iban(acc), 0
 	if q.Cursor != "" {
 		offset, _ = strconv.Atoi(q.Cursor)
 	}

@@ -30,10 +30,11 @@ type channelRun struct {
 // channel begins a channel's run, or takes it up again, up to its account list.
 // It returns nil when the channel has ended. Errors are the hub's own; what the
 // bank refuses becomes the channel's state.
-func (r *run) channel(ctx context.Context, m bankfeed.Mode) (*channelRun, error) {
+func (r *run) channel(ctx context.Context, m bankfeed.Mode) (_ *channelRun, err error) {
 	st := r.snapshot()
 	cr := st.Session.Run(m)
 	c := &channelRun{run: r, mode: m, consent: cr.Consent}
+	defer func() { c.saveCalls(ctx, err) }()
 	profile, bank, err := r.Banks.Lookup(st.Connection.ProviderID)
 	if err != nil {
 		return nil, c.refuse(ctx, bankfeed.FailOperator, "the bank is not configured any more")
@@ -63,10 +64,12 @@ func (r *run) channel(ctx context.Context, m bankfeed.Mode) (*channelRun, error)
 	if cr.Phase == bankfeed.PhaseTransactions {
 		return c, nil
 	}
-	if cr.Read == 0 { // else a run that was taken over has stored the list, and told of it
+	if cr.Read == 0 {
 		if ended, err := c.listAccounts(ctx); ended || err != nil {
 			return nil, err
 		}
+	} else { // a run that was taken over has stored the list, and told of it
+		c.listWasTold()
 	}
 	if st.Session.Type == bankfeed.SessionListAccounts {
 		return nil, c.succeed(ctx)
@@ -79,7 +82,8 @@ func (c *channelRun) refuse(ctx context.Context, r bankfeed.FailureReason, text 
 }
 
 // read reads balances and transactions, and ends the channel.
-func (c *channelRun) read(ctx context.Context) error {
+func (c *channelRun) read(ctx context.Context) (err error) {
+	defer func() { c.saveCalls(ctx, err) }()
 	st := c.snapshot()
 	if st.Session.Run(c.mode).Phase != bankfeed.PhaseTransactions {
 		if err := c.begin(ctx, bankfeed.PhaseTransactions, bankfeed.StageAccountBalances); err != nil {

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +20,9 @@ func (c *channelRun) succeed(ctx context.Context) error {
 	if c.partial != nil {
 		partial = c.partial.Failure()
 	}
+	calls := c.unstored()
 	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
-		c.told(st, ch, c.unsaved)
+		c.told(st, ch, calls)
 		c.resumable(st, ch)
 		channel := st.Connection.Channel(c.mode)
 		channel.Succeed(c.now(), partial)
@@ -42,24 +42,26 @@ func (c *channelRun) succeed(ctx context.Context) error {
 // fail ends the channel without success. A refusal that may mean the consent is
 // checked against the consent itself, so that the history tells what happened.
 func (c *channelRun) fail(ctx context.Context, end *channelEnd) error {
-	e, calls := end.err, slices.Concat(c.unsaved, end.calls)
+	e, state := end.err, connector.ConsentPending
+	c.keep(end.calls)
 	if e.Reason == bankfeed.FailConsentInvalid && e.Status != 0 {
-		access, more := c.recorded()
+		access, calls := c.recorded()
 		if info, err := c.bank.ConsentStatus(ctx, access); err == nil {
-			e = asConsentSays(e, info.State)
+			e, state = asConsentSays(e, info.State), info.State
 		}
-		calls = append(calls, *more...)
+		c.keep(*calls)
 	}
 	if e.Reason == bankfeed.FailInternal {
 		c.Logger.ErrorContext(ctx, "reading a channel failed", "session", c.fence.ID, "channel", c.mode, "error", e)
 	}
+	calls := c.unstored()
 	return c.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
 		if end.refund != nil && e.Reason == bankfeed.FailRateLimited {
 			ch.Refunds = []bankfeed.QuotaUse{*end.refund}
 		}
 		c.told(st, ch, calls)
 		c.resumable(st, ch)
-		c.end(st, ch, e)
+		c.end(st, ch, e, state)
 		return nil
 	})
 }
@@ -81,7 +83,8 @@ var listFailed = map[bankfeed.Phase]bankfeed.EventType{
 }
 
 // end decides what a failure makes of the channel, its consent and its run.
-func (c *channelRun) end(st *bankfeed.ConnectionState, ch *bankfeed.Change, e *connector.Error) {
+// state is what the bank says of the consent, as far as it was asked.
+func (c *channelRun) end(st *bankfeed.ConnectionState, ch *bankfeed.Change, e *connector.Error, state connector.ConsentState) {
 	now, f := c.now(), e.Failure()
 	channel, cr := st.Connection.Channel(c.mode), st.Session.Run(c.mode)
 	channel.Fail(now, f)
@@ -95,12 +98,16 @@ func (c *channelRun) end(st *bankfeed.ConnectionState, ch *bankfeed.Change, e *c
 	}
 	if k := st.Consent(c.consent); k != nil && k.Status == bankfeed.ConsentConfirmed && endsConsent(f.Reason) {
 		k.Previous, k.Status = k.Status, bankfeed.ConsentInvalid
-		k.Invalidation = &bankfeed.Invalidation{At: now, Reason: invalidation(f.Reason), Description: strings.TrimSpace(f.Code + " " + f.Text)}
+		k.Invalidation = &bankfeed.Invalidation{At: now, Reason: invalidation(f.Reason, state)}
+		if e.Status != 0 { // the bank's own words, not the hub's
+			k.Invalidation.Description = strings.TrimSpace(f.Code + " " + f.Text)
+		}
 		channel.Expires = nil
 		ch.Consents = append(ch.Consents, *k)
 		ch.Events = append(ch.Events, c.scribe.Draft(bankfeed.EventConsentUpdated, now, st, func(s *bankfeed.Snapshot) {
 			s.Channel, s.Consent = c.mode, k
 		}))
+		sweepSpent(st, ch)
 	}
 	phase := cr.Phase
 	cr.Phase, cr.Read = bankfeed.PhaseDone, cr.Read+c.reads
@@ -126,8 +133,11 @@ func endsConsent(r bankfeed.FailureReason) bool {
 	return false
 }
 
-func invalidation(r bankfeed.FailureReason) bankfeed.InvalidationReason {
-	if r == bankfeed.FailConsentRevoked {
+func invalidation(r bankfeed.FailureReason, state connector.ConsentState) bankfeed.InvalidationReason {
+	switch {
+	case state == connector.ConsentTerminated:
+		return bankfeed.InvalidTerminated
+	case r == bankfeed.FailConsentRevoked:
 		return bankfeed.InvalidRevokedByPSU
 	}
 	return bankfeed.InvalidExpired

@@ -10,6 +10,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -30,12 +31,19 @@ type Store interface {
 	// Known lists the stored transactions of an account from a day on, and all
 	// provisional ones, ordered by day and number.
 	Known(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, account bankfeed.AccountID, from bankfeed.Date) ([]identity.Known, error)
-	Transaction(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.TransactionID) (bankfeed.Transaction, error)
+	// TransactionsByID reads those that are there, in any order.
+	TransactionsByID(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, ids []bankfeed.TransactionID) ([]bankfeed.Transaction, error)
 	Accesses(ctx context.Context, tenant bankfeed.TenantID, consent bankfeed.ConsentID, since time.Time) ([]bankfeed.QuotaUse, error)
 	// Newest finds the last transaction of an account, apart from some.
 	Newest(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, account bankfeed.AccountID, without []bankfeed.TransactionID) (bankfeed.TransactionKey, error)
+	// User returns ErrNotFound for one that is erased.
+	User(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.UserID) (bankfeed.User, error)
+	// Answered writes down when a request may end at the earliest.
+	Answered(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.RequestID, notBefore time.Time) error
 	// Due lists connections whose next unattended session is due.
 	Due(ctx context.Context, now time.Time, skip, limit int) ([]bankfeed.SyncOrder, error)
+
+	ImportStore
 }
 
 // Banks finds a bank's profile and connector.
@@ -47,6 +55,7 @@ type Banks interface {
 type Config struct {
 	Store        Store
 	Banks        Banks
+	Statements   connector.Statements // reads what is handed in
 	Installation bankfeed.Installation
 	Build, Node  string // written into every event
 	Now          func() time.Time
@@ -59,12 +68,28 @@ type Config struct {
 	// CommitRows bounds the rows of one commit (default 500), for banks that
 	// know no paging.
 	CommitRows int
+	// Fresh is how long after a session the stored data answers a request
+	// without calling the bank (default Fresh).
+	Fresh time.Duration
+	// CallbackDelay is how long after its answer a request may end at the
+	// earliest (default CallbackDelay).
+	CallbackDelay time.Duration
+	// Unchanged reports whether a tenant wants to hear of accounts and
+	// transactions that were listed again without a change. It is asked once for
+	// each session; nil is never.
+	Unchanged func(bankfeed.TenantID) bool
+	// ImportsAtOnce is how many documents are being stored at the same time
+	// (default 4), others wait; four times as many may be on their way in.
+	ImportsAtOnce int
 	// Jitter spreads daily sessions; it returns a duration below its argument.
 	Jitter func(time.Duration) time.Duration
 }
 
 // Engine runs sessions.
-type Engine struct{ Config }
+type Engine struct {
+	Config
+	incoming, importing chan struct{} // places for documents
+}
 
 // New fills in what the config leaves out.
 func New(c Config) *Engine {
@@ -77,16 +102,21 @@ func New(c Config) *Engine {
 	if c.Kick == nil {
 		c.Kick = func() {}
 	}
+	if c.Unchanged == nil {
+		c.Unchanged = func(bankfeed.TenantID) bool { return false }
+	}
 	if c.AccountsAtOnce == 0 {
 		c.AccountsAtOnce = 4
 	}
 	if c.CommitRows == 0 {
 		c.CommitRows = 500
 	}
+	c.Fresh, c.CallbackDelay = cmp.Or(c.Fresh, Fresh), cmp.Or(c.CallbackDelay, CallbackDelay)
 	if c.Jitter == nil {
 		c.Jitter = rand.N[time.Duration]
 	}
-	return &Engine{c}
+	c.ImportsAtOnce = cmp.Or(c.ImportsAtOnce, 4)
+	return &Engine{Config: c, incoming: make(chan struct{}, 4*c.ImportsAtOnce), importing: make(chan struct{}, c.ImportsAtOnce)}
 }
 
 func (e *Engine) now() time.Time { return e.Now().UTC() }

@@ -29,8 +29,9 @@ func (c *channelRun) listing(ctx context.Context, p *bankfeed.Progress, ref conn
 		return nil, err
 	}
 	var before *identity.Listing // what the reading before found out
+	heard := c.heardOf()
 	for range maxReadings {
-		l, refused, err := c.openListing(ctx, p, ref)
+		l, refused, err := c.openListing(ctx, p, ref, heard)
 		if err != nil {
 			return nil, err
 		}
@@ -67,6 +68,7 @@ type listing struct {
 	p       *bankfeed.Progress
 	ref     connector.AccountRef
 	ids     *identity.Listing
+	heard   heard
 	use     *bankfeed.QuotaUse // the access that this reading costs
 	resumed bool               // it goes on at a cursor
 	// unstable: the list kept moving; what is certain was stored.
@@ -78,7 +80,7 @@ type listing struct {
 
 // openListing prepares a reading: where it starts, what is known already, and
 // the access that it costs. A resumed reading costs none: it is the same one.
-func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref connector.AccountRef) (*listing, *connector.Error, error) {
+func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref connector.AccountRef, h heard) (*listing, *connector.Error, error) {
 	st := c.snapshot()
 	a := st.Account(p.Account)
 	if p.Cursor != "" && (a.Trust.Withdrawn || p.Unsettled > 0) {
@@ -87,7 +89,7 @@ func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref 
 	if p.From == "" {
 		p.From = c.windowStart(&st, a)
 	}
-	l := &listing{channelRun: c, p: p, ref: ref, resumed: p.Cursor != ""}
+	l := &listing{channelRun: c, p: p, ref: ref, heard: h, resumed: p.Cursor != ""}
 	if p.Cursor == "" || p.Carried {
 		var refused *connector.Error
 		var err error
@@ -104,6 +106,9 @@ func (c *channelRun) openListing(ctx context.Context, p *bankfeed.Progress, ref 
 		return nil, nil, err
 	}
 	l.ids = identity.NewListing(known, a.Trust, p.From, p.Cursor != "")
+	if h != nil {
+		l.ids.NameUnchanged()
+	}
 	return l, nil, nil
 }
 
@@ -184,12 +189,14 @@ func (l *listing) read(ctx context.Context) (again bool, end *channelEnd, err er
 		}
 		d, err := l.decide(ctx, got.Transactions)
 		if err != nil {
+			l.keep(got.calls)
 			return false, nil, err
 		}
 		if d.Withdraw != nil {
 			return true, nil, l.withdraw(ctx, d.Withdraw, got.calls)
 		}
-		if err := l.store(ctx, got, d); err != nil {
+		if err := l.store(ctx, &got, d); err != nil {
+			l.keep(got.calls)
 			return false, nil, err
 		}
 		if !got.More {
@@ -292,114 +299,6 @@ func (l *listing) restart(ctx context.Context) error {
 	})
 }
 
-// row is one decided transaction: a new one, or the update of a stored one.
-type row struct {
-	t  *bankfeed.Transaction
-	id bankfeed.Identity
-	of bankfeed.TransactionID // 0: new
-}
-
-// store commits a page. A page of unusual size takes several commits; the
-// cursor moves with the last of them.
-func (l *listing) store(ctx context.Context, got page, d identity.Decision) error {
-	var rows []row
-	for _, i := range d.Insert {
-		rows = append(rows, row{&got.Transactions[i], d.Identities[i], 0})
-	}
-	for _, m := range d.Update {
-		rows = append(rows, row{&got.Transactions[m.Index], d.Identities[m.Index], m.ID})
-	}
-	l.p.Pages++
-	l.p.Read += len(got.Transactions)
-	l.p.Unsettled = d.Unsettled
-	l.p.Cursor = got.Next
-	if !got.More {
-		l.p.Cursor = "" // a crash before the end reads again from the first page
-	}
-	return l.portions(ctx, rows, func(ch bankfeed.TransactionChanges, last bool) error {
-		return l.commitRows(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-			c.Transactions = ch
-			c.Events = slices.Concat(l.calls(st, got.calls), l.drafts(st, &ch))
-			if last {
-				c.Progress = []bankfeed.Progress{*l.p}
-			}
-			got.calls = nil
-			return nil
-		})
-	})
-}
-
-// portions hands out decided rows in amounts for one commit each.
-func (l *listing) portions(ctx context.Context, rows []row, commit func(ch bankfeed.TransactionChanges, last bool) error) error {
-	for {
-		n := min(len(rows), l.CommitRows)
-		ch, err := l.fill(ctx, rows[:n])
-		if err != nil {
-			return err
-		}
-		rows = rows[n:]
-		if err := commit(ch, len(rows) == 0); err != nil || len(rows) == 0 {
-			return err
-		}
-	}
-}
-
-// fill gives new rows their numbers and carries over what an update keeps.
-func (l *listing) fill(ctx context.Context, rows []row) (ch bankfeed.TransactionChanges, err error) {
-	fresh := 0
-	for _, r := range rows {
-		if r.of == 0 {
-			fresh++
-		}
-	}
-	var id int64
-	if fresh > 0 {
-		if id, err = l.Store.NextIDs(ctx, l.fence.Tenant, bankfeed.KindTransaction, fresh); err != nil {
-			return ch, err
-		}
-		ch.Insert = make([]bankfeed.TransactionRow, 0, fresh)
-	}
-	user, now := l.snapshot().User.ID, l.now()
-	for _, r := range rows {
-		t := bankfeed.TransactionRow{Transaction: *r.t, Identity: r.id}
-		t.Account, t.User, t.ID, t.CreatedAt = l.p.Account, user, r.of, now
-		if r.of == 0 {
-			t.ID = bankfeed.TransactionID(id)
-			id++
-			ch.Insert = append(ch.Insert, t)
-			continue
-		}
-		old, err := l.Store.Transaction(ctx, l.fence.Tenant, user, r.of)
-		if err != nil {
-			return ch, err
-		}
-		t.CreatedAt = old.CreatedAt
-		ch.Update = append(ch.Update, t)
-	}
-	return ch, nil
-}
-
-// drafts are the events of rows that are stored.
-func (l *listing) drafts(st *bankfeed.ConnectionState, ch *bankfeed.TransactionChanges) []bankfeed.Draft {
-	return append(l.transactionDrafts(st, bankfeed.EventTransactionCreated, ch.Insert), l.transactionDrafts(st, bankfeed.EventTransactionUpdated, ch.Update)...)
-}
-
-func (l *listing) transactionDrafts(st *bankfeed.ConnectionState, t bankfeed.EventType, rows []bankfeed.TransactionRow) []bankfeed.Draft {
-	if len(rows) == 0 {
-		return nil
-	}
-	// The drafts of a page differ in their transaction only.
-	draft := l.scribe.Draft(t, l.now(), st, func(s *bankfeed.Snapshot) { s.Channel, s.Account = l.mode, st.Account(l.p.Account) })
-	drafts, snapshots := make([]bankfeed.Draft, len(rows)), make([]bankfeed.Snapshot, len(rows))
-	for i := range rows {
-		snapshots[i] = *draft.Snapshot
-		snapshots[i].Transaction = &rows[i].Transaction
-		drafts[i] = draft
-		drafts[i].Snapshot = &snapshots[i]
-	}
-	return drafts
-}
-
 // finish settles what was held back, drops pending items that are gone, and
 // moves the window. Everything of it is one commit.
 func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *channelEnd, err error) {
@@ -412,20 +311,21 @@ func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *cha
 	}
 	var rows []row
 	for i := range d.Insert {
-		rows = append(rows, row{&d.Insert[i].Transaction, d.Insert[i].Identity, 0})
+		rows = append(rows, row{t: &d.Insert[i].Transaction, id: d.Insert[i].Identity})
 	}
 	for i := range d.Update {
-		rows = append(rows, row{&d.Update[i].Transaction, d.Update[i].Identity, d.Update[i].ID})
+		rows = append(rows, row{t: &d.Update[i].Transaction, id: d.Update[i].Identity, of: d.Update[i].ID})
 	}
+	rows = l.heard.unchanged(rows, d.Same)
 	removed, err := l.removed(ctx, d.Remove)
 	if err != nil {
 		return false, nil, err
 	}
 	user := l.snapshot().User.ID
-	return false, nil, l.portions(ctx, rows, func(ch bankfeed.TransactionChanges, last bool) error {
+	return false, nil, l.portions(ctx, rows, func(ch portion, last bool) error {
 		if !last {
 			return l.commitRows(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
-				c.Transactions, c.Events = ch, l.drafts(st, &ch)
+				c.Transactions, c.Events = ch.TransactionChanges, l.drafts(st, &ch)
 				return nil
 			})
 		}
@@ -441,7 +341,7 @@ func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *cha
 		l.p.Step, l.p.Cursor, l.p.Unsettled = bankfeed.StepDone, "", 0
 		return l.commit(ctx, func(st *bankfeed.ConnectionState, c *bankfeed.Change) error {
 			now := l.now()
-			c.Transactions, c.Events = ch, l.drafts(st, &ch)
+			c.Transactions, c.Events = ch.TransactionChanges, l.drafts(st, &ch)
 			c.Transactions.Delete = d.Remove
 			c.Events = append(c.Events, l.transactionDrafts(st, bankfeed.EventTransactionRemoved, removed)...)
 			l.told(st, c, nil)
@@ -459,7 +359,7 @@ func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *cha
 				}
 			}
 			c.Accounts, c.Progress = []bankfeed.Account{a}, []bankfeed.Progress{*l.p}
-			if d.Unsettled == 0 {
+			if d.Unsettled == 0 && l.unstable == nil {
 				c.Events = append(c.Events, l.scribe.Draft(bankfeed.EventAccountFinished, now, st, func(s *bankfeed.Snapshot) {
 					s.Channel, s.Account, s.LastTransaction = l.mode, &a, newest.ID
 				}))
@@ -472,12 +372,13 @@ func (l *listing) finish(ctx context.Context, stable bool) (again bool, end *cha
 // removed reads the transactions that are about to go, as their events show
 // them: cancelled.
 func (l *listing) removed(ctx context.Context, ids []bankfeed.TransactionID) ([]bankfeed.TransactionRow, error) {
+	stored, err := l.stored(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	rows := make([]bankfeed.TransactionRow, 0, len(ids))
 	for _, id := range ids {
-		t, err := l.Store.Transaction(ctx, l.fence.Tenant, l.snapshot().User.ID, id)
-		if err != nil {
-			return nil, err
-		}
+		t := stored[id]
 		t.Status = bankfeed.TransactionCancelled
 		rows = append(rows, bankfeed.TransactionRow{Transaction: t})
 	}

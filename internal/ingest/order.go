@@ -32,6 +32,7 @@ func (e *Engine) Synchronize(ctx context.Context, o bankfeed.SyncOrder) (session
 		if err != nil {
 			return session, false, err
 		}
+		e.nameBank(&st.Connection)
 		c := e.open(&st, o, bankfeed.SessionID(id), e.now())
 		_, err = e.Store.Apply(ctx, c)
 		switch {
@@ -113,6 +114,11 @@ func (e *Engine) open(st *bankfeed.ConnectionState, o bankfeed.SyncOrder, id ban
 	s := e.scribe(o.Tenant)
 	c := &bankfeed.Change{Tenant: o.Tenant, User: o.User, Connection: &st.Connection, NewSession: &n}
 	c.Events = append(c.Events, s.Draft(bankfeed.EventSyncStarted, now, st, nil))
+	if len(st.Connection.Channels) == 0 { // what was handed in is as fresh as it gets
+		n.Status, n.EndedAt = bankfeed.SessionFinished, &now
+		c.Events = append(c.Events, s.Draft(bankfeed.EventSyncSucceeded, now, st, nil))
+		return c
+	}
 	if len(n.Runs) == 0 {
 		n.Status, n.EndedAt = bankfeed.SessionFailed, &now
 		n.Failure = whyNobody(st.Connection)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -69,7 +70,9 @@ func (c *channelRun) readAccounts(ctx context.Context) error {
 			})
 			c.noteStopped(p)
 			if end != nil {
-				ended.set(end)
+				if !ended.set(end) {
+					c.keep(end.calls)
+				}
 				cancel()
 			}
 			if err != nil && ended.get() != nil && errors.Is(err, context.Canceled) {
@@ -106,12 +109,13 @@ type endOnce struct {
 	end *channelEnd
 }
 
-func (o *endOnce) set(e *channelEnd) {
+func (o *endOnce) set(e *channelEnd) (first bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.end == nil {
+	if first = o.end == nil; first {
 		o.end = e
 	}
+	return first
 }
 
 func (o *endOnce) get() *channelEnd {
@@ -167,4 +171,70 @@ func (c *channelRun) keep(calls []bankfeed.BankCall) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unsaved = append(c.unsaved, calls...)
+}
+
+// unstored takes the calls that were kept.
+func (c *channelRun) unstored() []bankfeed.BankCall {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	calls := c.unsaved
+	c.unsaved = nil
+	return calls
+}
+
+// commit is run.commit; the calls of what could not be stored are kept.
+func (c *channelRun) commit(ctx context.Context, decide func(*bankfeed.ConnectionState, *bankfeed.Change) error) error {
+	var last *bankfeed.Change
+	err := c.run.commit(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		last = ch
+		return decide(st, ch)
+	})
+	c.rescue(last, err)
+	return err
+}
+
+func (c *channelRun) commitRows(ctx context.Context, decide func(*bankfeed.ConnectionState, *bankfeed.Change) error) error {
+	var last *bankfeed.Change
+	err := c.run.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		last = ch
+		return decide(st, ch)
+	})
+	c.rescue(last, err)
+	return err
+}
+
+func (c *channelRun) rescue(failed *bankfeed.Change, err error) {
+	if err == nil || failed == nil {
+		return
+	}
+	for _, d := range failed.Events {
+		if d.Type == bankfeed.EventBankCalled {
+			c.keep([]bankfeed.BankCall{*d.Snapshot.Call})
+		}
+	}
+}
+
+// saveTimeout is little, because a hub that stops is waiting.
+const saveTimeout = 2 * time.Second
+
+// saveCalls stores the calls of a run that comes to no end, because the hub
+// stops or fails. Where that fails too, all that is left is their number in the
+// hub's own log.
+func (c *channelRun) saveCalls(ctx context.Context, end error) {
+	if end == nil || errors.Is(end, bankfeed.ErrFenced) {
+		return
+	}
+	calls := c.unstored()
+	if len(calls) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	err := c.commitRows(ctx, func(st *bankfeed.ConnectionState, ch *bankfeed.Change) error {
+		ch.Events = c.calls(st, calls)
+		return nil
+	})
+	if err != nil {
+		c.Logger.WarnContext(ctx, "calls of an interrupted session could not be written down", "session", c.fence.ID, "calls", len(calls), "error", err)
+	}
 }

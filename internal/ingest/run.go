@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,22 +23,25 @@ type run struct {
 	fence  bankfeed.Fence
 	scribe bankfeed.Scribe
 
-	mu sync.Mutex // guards state; held during a commit that decides on it
-	st bankfeed.ConnectionState
+	unchanged bool // tell of what did not change, too
+
+	mu     sync.Mutex // guards what follows; held during a commit that decides on it
+	st     bankfeed.ConnectionState
+	toldOf map[bankfeed.AccountID]bool // in this session; with unchanged only
 }
 
 // Run works on a claimed session until it has ended or waits for its user. It
 // returns an error only for faults of the hub; what banks do wrong ends up in
 // the state of the channel.
 func (e *Engine) Run(ctx context.Context, f bankfeed.Fence) error {
-	st, err := e.Store.SessionState(ctx, f.Tenant, bankfeed.SessionID(f.ID))
+	st, err := e.sessionState(ctx, f)
 	if errors.Is(err, bankfeed.ErrNotFound) {
 		return nil // removed with its connection, or its user is being erased: the work goes with it
 	}
 	if err != nil {
 		return err
 	}
-	r := &run{Engine: e, fence: f, scribe: e.scribe(f.Tenant), st: st}
+	r := &run{Engine: e, fence: f, scribe: e.scribe(f.Tenant), st: st, unchanged: e.Unchanged(f.Tenant), toldOf: map[bankfeed.AccountID]bool{}}
 	if !st.Session.Open() {
 		return r.commit(ctx, func(_ *bankfeed.ConnectionState, c *bankfeed.Change) error {
 			c.Release = &bankfeed.Release{Done: true}
@@ -56,6 +60,23 @@ func (e *Engine) Run(ctx context.Context, f bankfeed.Fence) error {
 		err = errors.Join(err, r.fault(ctx))
 	}
 	return err
+}
+
+// sessionState reads what is stored of a claimed session and its connection.
+func (e *Engine) sessionState(ctx context.Context, f bankfeed.Fence) (bankfeed.ConnectionState, error) {
+	st, err := e.Store.SessionState(ctx, f.Tenant, bankfeed.SessionID(f.ID))
+	if err == nil {
+		e.nameBank(&st.Connection)
+	}
+	return st, err
+}
+
+// nameBank has events name the bank as its profile does today: a BIC may have
+// been added since the connection was made.
+func (e *Engine) nameBank(c *bankfeed.Connection) {
+	if p, _, err := e.Banks.Lookup(c.ProviderID); err == nil {
+		c.ProviderName, c.BIC = cmp.Or(p.Provider.Name, c.ProviderName), cmp.Or(p.Provider.BIC, c.BIC)
+	}
 }
 
 // maxFaults is how often a session is tried although the hub itself fails at
@@ -320,7 +341,7 @@ func (r *run) commit(ctx context.Context, decide func(st *bankfeed.ConnectionSta
 		}
 		_, err := r.Store.Apply(ctx, c)
 		if errors.Is(err, bankfeed.ErrConflict) {
-			if r.st, err = r.Store.SessionState(ctx, r.fence.Tenant, bankfeed.SessionID(r.fence.ID)); err != nil {
+			if r.st, err = r.sessionState(ctx, r.fence); err != nil {
 				return err
 			}
 			continue
@@ -351,7 +372,7 @@ func (r *run) commitRows(ctx context.Context, decide func(st *bankfeed.Connectio
 func (r *run) refresh(ctx context.Context) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	st, err := r.Store.SessionState(ctx, r.fence.Tenant, bankfeed.SessionID(r.fence.ID))
+	st, err := r.sessionState(ctx, r.fence)
 	if err == nil {
 		r.st = st
 	}
@@ -372,12 +393,16 @@ func (r *run) remember(c *bankfeed.Change) {
 			*old = k
 		}
 	}
+	r.st.Accounts = slices.DeleteFunc(r.st.Accounts, func(a bankfeed.Account) bool { return slices.Contains(c.Forget, a.ID) })
 	for _, a := range c.Accounts {
 		if old := r.st.Account(a.ID); old != nil {
 			*old = a
 		} else {
 			r.st.Accounts = append(r.st.Accounts, a)
 		}
+	}
+	if r.unchanged {
+		r.noteTold(c.Events)
 	}
 }
 

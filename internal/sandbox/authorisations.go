@@ -144,7 +144,7 @@ func (b *Bank) checkCode(con *consent, a *authorisation, u testUser, code string
 // of: one per PSU and API, as the standard has it. The caller holds mu.
 func (b *Bank) replaceOlder(con *consent) {
 	for _, old := range b.state.Consents {
-		if old != con && old.Recurring && old.Status == statusValid && old.PSU == con.PSU && old.Channel == con.Channel && old.Segment == con.Segment {
+		if old != con && old.Recurring && old.Status == statusValid && old.PSU == con.PSU && old.Channel == con.Channel && old.Segment == con.Segment && old.Mask == con.Mask {
 			b.end(old, statusExpired)
 		}
 	}
@@ -294,7 +294,7 @@ func (b *Bank) authorisationByPath(c *call) (*consent, *authorisation, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	a := b.state.Authorisations[c.path("authorisation")]
+	a := b.state.Authorisations[c.value("authorisation")]
 	if a == nil || a.Consent != con.ID {
 		return nil, nil, errUnknownResource
 	}

@@ -4,10 +4,11 @@
 // and a day.
 //
 // It is an outside bank to the rest of the project: it shares no types with
-// the hub and is reached over HTTP only. It serves two independent XS2A APIs,
-// /redirect (SCA on the bank's own pages) and /embedded (SCA by API calls),
-// each for private and for business customers, so that a consent of one never
-// touches a consent of the other. It moves no money and checks no certificates.
+// the hub and is reached over HTTP only. It serves independent XS2A APIs,
+// /redirect (SCA on the bank's own pages) and /embedded (SCA by API calls), and
+// /redirect again for banks that mask IBANs, each for private and for business
+// customers, so that a consent of one never touches a consent of the other. It
+// moves no money and checks no certificates.
 package sandbox
 
 import (
@@ -32,6 +33,20 @@ const (
 	EmbeddedBase     = "/embedded"          // XS2A base path of channel 20000
 	RedirectBusiness = "/redirect/business" // the same for business users
 	EmbeddedBusiness = "/embedded/business"
+)
+
+// Two more banks, with the same users and accounts, by redirect only. Their
+// account lists show IBANs masked (DExxxx1234); the first shows whole ones in
+// the details of an account, the second nowhere.
+const (
+	UnmaskProviderID   = "201"
+	UnmaskProviderName = "WBX Test Bank (IBANs masked in the list)"
+	UnmaskBase         = "/unmask"
+	UnmaskBusiness     = "/unmask/business"
+	MaskedProviderID   = "202"
+	MaskedProviderName = "WBX Test Bank (IBANs masked)"
+	MaskedBase         = "/masked"
+	MaskedBusiness     = "/masked/business"
 )
 
 // Config says how a Bank runs. The zero value is a bank in memory.
@@ -135,14 +150,18 @@ func (b *Bank) publicURL(r *http.Request) string {
 
 func (b *Bank) routes() http.Handler {
 	mux := http.NewServeMux()
-	for _, base := range []struct{ path, channel, segment string }{
-		{RedirectBase, redirect, personal},
-		{RedirectBusiness, redirect, business},
-		{EmbeddedBase, embedded, personal},
-		{EmbeddedBusiness, embedded, business},
+	for _, base := range []api{
+		{RedirectBase, redirect, personal, maskNone},
+		{RedirectBusiness, redirect, business, maskNone},
+		{EmbeddedBase, embedded, personal, maskNone},
+		{EmbeddedBusiness, embedded, business, maskNone},
+		{UnmaskBase, redirect, personal, maskList},
+		{UnmaskBusiness, redirect, business, maskList},
+		{MaskedBase, redirect, personal, maskAll},
+		{MaskedBusiness, redirect, business, maskAll},
 	} {
 		mount := func(path string, methods map[string]operation) {
-			mux.Handle(base.path+"/v1"+path, b.xs2a(base.path, base.channel, base.segment, methods))
+			mux.Handle(base.path+"/v1"+path, b.xs2a(base, methods))
 		}
 		mount("/consents", map[string]operation{"POST": b.createConsent})
 		mount("/consents/{consent}", map[string]operation{"GET": b.getConsent, "DELETE": b.deleteConsent})

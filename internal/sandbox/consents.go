@@ -32,6 +32,7 @@ type consent struct {
 	ID             string               `json:"id"`
 	Channel        string               `json:"channel"`
 	Segment        string               `json:"segment"`
+	Mask           string               `json:"mask,omitempty"`
 	PSU            string               `json:"psu"`
 	Access         access               `json:"access"`
 	Recurring      bool                 `json:"recurring"`
@@ -149,7 +150,7 @@ func (b *Bank) createConsent(c *call) (reply, error) {
 		return reply{}, err
 	}
 	con := &consent{
-		ID: uuid.NewString(), Channel: c.channel, Segment: c.segment, PSU: h.Get("PSU-ID"),
+		ID: uuid.NewString(), Channel: c.channel, Segment: c.segment, Mask: c.mask, PSU: h.Get("PSU-ID"),
 		Access: *q.Access, Recurring: *q.Recurring, ValidUntil: validUntil, Frequency: min(*q.Frequency, maxFrequency),
 		Status: statusReceived, Created: now, LastAction: now,
 		RedirectURI: h.Get("TPP-Redirect-URI"), NokURI: h.Get("TPP-Nok-Redirect-URI"),
@@ -180,8 +181,8 @@ func (b *Bank) createConsent(c *call) (reply, error) {
 
 // consentByPath finds the consent named in the URL, brought up to date. The caller holds mu.
 func (b *Bank) consentByPath(c *call) (*consent, error) {
-	con := b.state.Consents[c.path("consent")]
-	if con == nil || con.Channel != c.channel || con.Segment != c.segment {
+	con := b.state.Consents[c.value("consent")]
+	if !c.opened(con) {
 		return nil, &fault{status: 403, code: "CONSENT_UNKNOWN", text: "There is no such consent."}
 	}
 	b.refresh(con)
@@ -218,7 +219,7 @@ func (b *Bank) getConsent(c *call) (reply, error) {
 	}
 	granted := con.Access
 	if con.Status == statusValid && granted.AllPSD2 == "" && granted.AvailableAccounts == "" && granted.AvailableAccountsWithBalance == "" {
-		granted = b.granted(con)
+		granted = b.granted(c, con)
 	}
 	return reply{status: http.StatusOK, body: map[string]any{
 		"access": granted, "recurringIndicator": con.Recurring, "validUntil": dayText(con.ValidUntil),
@@ -228,7 +229,7 @@ func (b *Bank) getConsent(c *call) (reply, error) {
 }
 
 // granted spells out which accounts a detailed consent opened. The caller holds mu.
-func (b *Bank) granted(con *consent) access {
+func (b *Bank) granted(c *call, con *consent) access {
 	u, ok := lookupUser(con.PSU)
 	if !ok {
 		return con.Access
@@ -241,7 +242,7 @@ func (b *Bank) granted(con *consent) access {
 		out := []accountReference{}
 		for _, a := range all {
 			if con.opens(&a, kind) {
-				out = append(out, a.reference())
+				out = append(out, c.reference(a))
 			}
 		}
 		return &out

@@ -64,7 +64,7 @@ func knownStatus(s string) bool {
 
 // parseListing reads the query of a listing's first page.
 func parseListing(c *call, q url.Values, today int) (cursor, error) {
-	cur := cursor{Account: c.path("account"), From: firstDay, To: today, Status: q.Get("bookingStatus"),
+	cur := cursor{Account: c.value("account"), From: firstDay, To: today, Status: q.Get("bookingStatus"),
 		After: q.Get("entryReferenceFrom"), Balance: q.Get("withBalance") == "true"}
 	if !knownStatus(cur.Status) {
 		return cur, formatError("bookingStatus", "The value must be booked, pending, both, information or all.")
@@ -132,7 +132,7 @@ func (b *Bank) listTransactions(c *call) (reply, error) {
 	today := dayOf(rd.now)
 	var cur cursor
 	if s := query.Get("cursor"); s != "" {
-		if cur, err = decodeCursor(s, c.path("account")); err != nil {
+		if cur, err = decodeCursor(s, c.value("account")); err != nil {
 			return reply{}, err
 		}
 		if cur.Offset > 0 && b.mutate(rd, &a) {
@@ -245,7 +245,7 @@ func (b *Bank) mutate(rd *reading, a *account) bool {
 func (l *ledger) report(c *call, cur cursor, withBalance bool) (report, bool, error) {
 	own := c.base + "/v1/accounts/" + cur.Account
 	lists := &reportLists{Links: map[string]link{"account": {own}}}
-	rep := report{Account: l.reference(), Transactions: lists}
+	rep := report{Account: c.reference(l.account), Transactions: lists}
 	page := func(offset int) link {
 		next := cur
 		next.Offset = offset
@@ -304,15 +304,15 @@ func (e entry) seq() int64 {
 }
 
 func (b *Bank) getTransaction(c *call) (reply, error) {
-	l, _, err := b.readAccount(c, kindTransactions, "/"+c.path("transaction"))
+	l, _, err := b.readAccount(c, kindTransactions, "/"+c.value("transaction"))
 	if err != nil {
 		return reply{}, err
 	}
-	e, pending, ok := l.find(c.path("transaction"))
+	e, pending, ok := l.find(c.value("transaction"))
 	if !ok || l.ids != flawNone {
 		return reply{}, errUnknownResource
 	}
-	t := l.draw(e, pending, c.base+"/v1/accounts/"+c.path("account")+"/transactions")
+	t := l.draw(e, pending, c.base+"/v1/accounts/"+c.value("account")+"/transactions")
 	// The official file nests the element twice.
 	return reply{status: http.StatusOK, body: map[string]any{"transactionsDetails": map[string]any{"transactionDetails": t}}}, nil
 }

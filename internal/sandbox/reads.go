@@ -65,7 +65,7 @@ func (b *Bank) open(c *call) (*reading, error) {
 // admitRead judges consent and user. The caller holds mu.
 func (b *Bank) admitRead(c *call, id string) (*reading, error) {
 	con := b.state.Consents[id]
-	if con == nil || con.Channel != c.channel || con.Segment != c.segment {
+	if !c.opened(con) {
 		return nil, &fault{status: 403, code: "CONSENT_UNKNOWN", text: "There is no such consent."}
 	}
 	b.refresh(con)
@@ -215,7 +215,7 @@ func (rd *reading) ledger(a account) *ledger {
 
 // accountByPath finds the account named in the URL. The caller holds mu.
 func (rd *reading) accountByPath(c *call, kind string) (account, error) {
-	id := c.path("account")
+	id := c.value("account")
 	for _, a := range rd.accounts() {
 		if resourceID(rd.con, &a) != id {
 			continue
@@ -262,7 +262,9 @@ func (b *Bank) listAccounts(c *call) (reply, error) {
 	}
 	list := []accountDetails{}
 	for _, it := range items {
-		list = append(list, it.l.details(it.id, c.base, it.links, it.balance))
+		d := it.l.details(it.id, c.base, it.links, it.balance)
+		d.IBAN = c.masked(d.IBAN)
+		list = append(list, d)
 	}
 	return reply{status: http.StatusOK, body: map[string]any{"accounts": list}}, nil
 }
@@ -292,9 +294,11 @@ func (b *Bank) getAccount(c *call) (reply, error) {
 		return reply{}, err
 	}
 	withBalance := c.r.URL.Query().Get("withBalance") == "true" && rd.con.opens(&l.account, kindBalances)
-	return reply{status: http.StatusOK, body: map[string]any{
-		"account": l.details(c.path("account"), c.base, rd.links(&l.account), withBalance),
-	}}, nil
+	d := l.details(c.value("account"), c.base, rd.links(&l.account), withBalance)
+	if c.mask == maskAll {
+		d.IBAN = c.masked(d.IBAN)
+	}
+	return reply{status: http.StatusOK, body: map[string]any{"account": d}}, nil
 }
 
 func (b *Bank) getBalances(c *call) (reply, error) {
@@ -302,5 +306,5 @@ func (b *Bank) getBalances(c *call) (reply, error) {
 	if err != nil {
 		return reply{}, err
 	}
-	return reply{status: http.StatusOK, body: map[string]any{"account": l.reference(), "balances": l.balances()}}, nil
+	return reply{status: http.StatusOK, body: map[string]any{"account": c.reference(l.account), "balances": l.balances()}}, nil
 }

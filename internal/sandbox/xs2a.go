@@ -30,18 +30,52 @@ const (
 	textHUB046          = "[HUB046] Allowed number of accesses exceeded for consent"
 )
 
+// api is one of the APIs that the bank serves.
+type api struct {
+	path    string
+	channel string
+	segment string
+	mask    string
+}
+
+// How much of the IBANs an API hides.
+const (
+	maskNone = ""
+	maskList = "list" // all but the details of an account
+	maskAll  = "all"
+)
+
 // call is one XS2A request.
 type call struct {
+	api
 	r         *http.Request
-	channel   string
-	segment   string
 	base      string // absolute URL of this API, without /v1
 	pages     string // absolute URL of the bank
 	requested string // X-Request-ID
 	attended  bool   // a PSU-IP-Address came with it
 }
 
-func (c *call) path(name string) string { return c.r.PathValue(name) }
+func (c *call) value(name string) string { return c.r.PathValue(name) }
+
+// masked hides the middle of an IBAN where the API does.
+func (c *call) masked(iban string) string {
+	if c.mask == maskNone || len(iban) < 8 {
+		return iban
+	}
+	return iban[:2] + "xxxx" + iban[len(iban)-4:]
+}
+
+// reference is an account's own, as the API shows it.
+func (c *call) reference(a account) accountReference {
+	r := a.reference()
+	r.IBAN = c.masked(r.IBAN)
+	return r
+}
+
+// opened reports whether a consent belongs to the API.
+func (c *call) opened(con *consent) bool {
+	return con != nil && con.Channel == c.channel && con.Segment == c.segment && con.Mask == c.mask
+}
 
 // operation answers one XS2A call. It takes the bank's lock itself, calls
 // changed for what must survive, and returns a fault for every refusal.
@@ -74,7 +108,7 @@ var errUnknownResource = &fault{status: 404, code: "RESOURCE_UNKNOWN", text: "Th
 
 // xs2a wraps operations with what all calls share: headers, outages, errors,
 // and the promise that a change is on disk before it is answered for.
-func (b *Bank) xs2a(base, channel, segment string, methods map[string]operation) http.HandlerFunc {
+func (b *Bank) xs2a(base api, methods map[string]operation) http.HandlerFunc {
 	var allow []string
 	for m := range methods {
 		allow = append(allow, m)
@@ -82,7 +116,7 @@ func (b *Bank) xs2a(base, channel, segment string, methods map[string]operation)
 	sort.Strings(allow)
 	return func(w http.ResponseWriter, r *http.Request) {
 		pages := b.publicURL(r)
-		c := &call{r: r, channel: channel, segment: segment, base: pages + base, pages: pages, requested: r.Header.Get("X-Request-ID")}
+		c := &call{api: base, r: r, base: pages + base.path, pages: pages, requested: r.Header.Get("X-Request-ID")}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Request-ID", c.requested)

@@ -63,7 +63,7 @@ func addSecret(ctx context.Context, tx *sql.Tx, client string, hash []byte, now 
 }
 
 const selectClients = `
-	SELECT c.id, c.tenant_id, c.sandbox, c.name, t.name, c.created_at, s.hash, s.created_at, s.revoked_at
+	SELECT c.id, c.tenant_id, c.sandbox, c.callbacks_once, c.name, t.name, c.created_at, s.hash, s.created_at, s.revoked_at
 	FROM clients c JOIN tenants t ON t.id = c.tenant_id LEFT JOIN client_secrets s ON s.client_id = c.id`
 
 // clients folds rows of selectClients, one per secret, into clients.
@@ -72,7 +72,7 @@ func (a Access) clients(ctx context.Context, query string, args ...any) ([]acces
 		var secret access.ClientSecret
 		var made int64
 		var added, revoked sql.NullInt64
-		err = scan(&c.ID, &c.Client.Tenant, &c.Sandbox, &c.Name, &c.Tenant, &made, &secret.Hash, &added, &revoked)
+		err = scan(&c.ID, &c.Client.Tenant, &c.Sandbox, &c.CallbacksOnce, &c.Name, &c.Tenant, &made, &secret.Hash, &added, &revoked)
 		c.CreatedAt = time.UnixMicro(made).UTC()
 		if secret.CreatedAt, secret.RevokedAt = at(added), at(revoked); secret.Hash != nil {
 			c.Secrets = append(c.Secrets, secret)
@@ -130,6 +130,12 @@ func (a Access) AddSecret(ctx context.Context, client string, hash []byte, now t
 	})
 }
 
+// SetCallbacksOnce says whether callbacks of a client's requests are tried once.
+func (a Access) SetCallbacksOnce(ctx context.Context, client string, once bool) error {
+	r, err := a.store.write.ExecContext(ctx, `UPDATE clients SET callbacks_once = $2 WHERE id = $1`, client, once)
+	return changed(r, err, bankfeed.ErrNotFound)
+}
+
 // RevokeSecret ends a live secret.
 func (a Access) RevokeSecret(ctx context.Context, client string, hash []byte, now time.Time) error {
 	r, err := a.store.write.ExecContext(ctx, `UPDATE client_secrets SET revoked_at = $3 WHERE client_id = $1 AND hash = $2 AND revoked_at IS NULL`,
@@ -143,30 +149,36 @@ func (a Access) CreateUser(ctx context.Context, tenant bankfeed.TenantID, u acce
 	if err != nil {
 		return 0, err
 	}
-	_, err = a.store.write.ExecContext(ctx, `
-		INSERT INTO users (tenant_id, id, external_id, email, password_hash, business_context, sandbox, created_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		tenant, id, text(u.ExternalID), text(u.Email), text(u.PasswordHash), u.BusinessContext, u.Sandbox, u.CreatedAt.UnixMicro())
+	return bankfeed.UserID(id), a.insertUser(ctx, a.store.write, tenant, id, u)
+}
+
+// insertUser stores a user, or says which part of it belongs to another one.
+func (a Access) insertUser(ctx context.Context, q querier, tenant bankfeed.TenantID, id int64, u access.User) error {
+	err := insertUser(ctx, q, tenant, id, u)
 	if duplicate(err) {
 		field := "email"
-		if u.ExternalID != "" {
-			// The other user may be gone by now; then the field is a guess, and the next try succeeds.
-			if _, err := a.FindUser(ctx, tenant, access.UserKey{ExternalID: u.ExternalID}); err == nil {
+		// The other user may be gone by now; then the field is a guess, and the next try succeeds.
+		for _, key := range []access.UserKey{{ExternalID: u.ExternalID}, {FoldedID: u.FoldedID}} {
+			if key == (access.UserKey{}) {
+				continue
+			}
+			if _, err := a.FindUser(ctx, tenant, key); err == nil {
 				field = "external_id"
 			}
 		}
-		return 0, &bankfeed.Error{Kind: bankfeed.Conflict, Field: field, Text: "belongs to another user"}
+		return &bankfeed.Error{Kind: bankfeed.Conflict, Field: field, Text: "belongs to another user"}
 	}
-	return bankfeed.UserID(id), err
+	return err
 }
 
-const selectUsers = `SELECT id, external_id, email, password_hash, business_context, sandbox, created_at FROM users WHERE tenant_id = $1 AND erased_at IS NULL`
+const selectUsers = `SELECT id, external_id, folded_id, email, password_hash, business_context, sandbox, created_at, contact_email, contact_phone, NOT auto_sync FROM users WHERE tenant_id = $1 AND erased_at IS NULL`
 
 func scanLogin(scan func(...any) error) (u access.User, err error) {
-	var external, email, password sql.NullString
+	var external, folded, email, password, contactEmail, contactPhone sql.NullString
 	var created int64
-	err = scan(&u.ID, &external, &email, &password, &u.BusinessContext, &u.Sandbox, &created)
-	u.ExternalID, u.Email, u.PasswordHash, u.CreatedAt = external.String, email.String, password.String, time.UnixMicro(created).UTC()
+	err = scan(&u.ID, &external, &folded, &email, &password, &u.BusinessContext, &u.Sandbox, &created, &contactEmail, &contactPhone, &u.NoAutoSync)
+	u.Contact = bankfeed.Contact{Email: contactEmail.String, Phone: contactPhone.String}
+	u.ExternalID, u.FoldedID, u.Email, u.PasswordHash, u.CreatedAt = external.String, folded.String, email.String, password.String, time.UnixMicro(created).UTC()
 	return u, err
 }
 
@@ -175,6 +187,8 @@ func (a Access) FindUser(ctx context.Context, tenant bankfeed.TenantID, key acce
 	switch {
 	case key.ExternalID != "":
 		return one(ctx, a.store.read, scanLogin, selectUsers+` AND external_id = $2`, tenant, key.ExternalID)
+	case key.FoldedID != "":
+		return one(ctx, a.store.read, scanLogin, selectUsers+` AND folded_id = $2`, tenant, key.FoldedID)
 	case key.Email != "":
 		return one(ctx, a.store.read, scanLogin, selectUsers+` AND email IS NOT NULL AND lower(email) = lower($2)`, tenant, key.Email)
 	}
@@ -186,25 +200,46 @@ func (a Access) ListUsers(ctx context.Context, tenant bankfeed.TenantID, sandbox
 	return collect(ctx, a.store.read, scanLogin, selectUsers+` AND sandbox = $2 AND id > $3 ORDER BY id LIMIT $4`, tenant, sandbox, after, limit)
 }
 
-// EraseUser blanks what says who the user is and deletes its tokens. A token
-// that a login under way still adds is of no use: every look at a token looks
-// at its user too.
+// EraseUser marks a user as erased, blanks its login and deletes its tokens. A
+// token that a login under way still adds is of no use: every look at a token
+// looks at its user too. The external id is free for another user; it stays here,
+// for the deletions that are to be told, until FinishErasure.
 func (a Access) EraseUser(ctx context.Context, tenant bankfeed.TenantID, id bankfeed.UserID, now time.Time) error {
 	return a.store.tx(ctx, func(tx *sql.Tx) error {
-		r, err := tx.ExecContext(ctx, `
-			UPDATE users SET external_id = NULL, email = NULL, password_hash = NULL, erased_at = coalesce(erased_at, $3)
-			WHERE tenant_id = $1 AND id = $2`, tenant, id, now.UnixMicro())
-		if err := changed(r, err, bankfeed.ErrNotFound); err != nil {
+		// Tokens before their user, as whoever rotates one takes them.
+		if _, err := tx.ExecContext(ctx, `DELETE FROM tokens WHERE tenant_id = $1 AND user_id = $2`, tenant, id); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM tokens WHERE tenant_id = $1 AND user_id = $2`, tenant, id)
-		return err
+		return markErased(ctx, tx, tenant, id, now)
 	})
 }
 
 // AddTokens stores the tokens of one answer.
 func (a Access) AddTokens(ctx context.Context, tokens []access.Token) error {
-	return a.store.tx(ctx, func(tx *sql.Tx) error { return addTokens(ctx, tx, tokens) })
+	return a.store.tx(ctx, func(tx *sql.Tx) error {
+		if err := a.holdUser(ctx, tx, tokens[0].Tenant, tokens[0].User); err != nil {
+			return err
+		}
+		return addTokens(ctx, tx, tokens)
+	})
+}
+
+// holdUser keeps a user from being erased until the transaction ends; it is
+// bankfeed.ErrNotFound if that has happened. 0 is no user.
+func (a Access) holdUser(ctx context.Context, tx *sql.Tx, tenant bankfeed.TenantID, user bankfeed.UserID) error {
+	if user == 0 {
+		return nil
+	}
+	lock := ""
+	if a.store.engine == Postgres {
+		lock = " FOR SHARE"
+	}
+	var id int64
+	err := tx.QueryRowContext(ctx, `SELECT id FROM users WHERE tenant_id = $1 AND id = $2 AND erased_at IS NULL`+lock, tenant, user).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return bankfeed.ErrNotFound
+	}
+	return err
 }
 
 func addTokens(ctx context.Context, tx *sql.Tx, tokens []access.Token) error {
@@ -226,10 +261,10 @@ const userLives = `(t.user_id = 0 OR EXISTS (SELECT 1 FROM users u WHERE u.tenan
 func (a Access) FindCaller(ctx context.Context, hash []byte, now time.Time) (bankfeed.Caller, error) {
 	return one(ctx, a.store.read, func(scan func(...any) error) (c bankfeed.Caller, err error) {
 		var scope string
-		err = scan(&c.Client.ID, &c.Client.Tenant, &c.Client.Sandbox, &c.User, &scope)
+		err = scan(&c.Client.ID, &c.Client.Tenant, &c.Client.Sandbox, &c.Client.CallbacksOnce, &c.User, &scope)
 		c.Scopes = strings.Fields(scope)
 		return c, err
-	}, `SELECT c.id, c.tenant_id, c.sandbox, t.user_id, t.scope FROM tokens t JOIN clients c ON c.id = t.client_id
+	}, `SELECT c.id, c.tenant_id, c.sandbox, c.callbacks_once, t.user_id, t.scope FROM tokens t JOIN clients c ON c.id = t.client_id
 		WHERE t.hash = $1 AND t.kind = $2 AND t.expires_at > $3 AND `+userLives, hash, access.AccessToken, now.UnixMicro())
 }
 
@@ -242,9 +277,14 @@ func (a Access) RotateToken(ctx context.Context, hash []byte, now time.Time, dec
 			err = scan(&t.Hash, &t.Kind, &t.Family, &t.Client, &t.Tenant, &t.User, &t.Scope, &created, &expires, &used)
 			t.CreatedAt, t.ExpiresAt, t.UsedAt = time.UnixMicro(created).UTC(), time.UnixMicro(expires).UTC(), at(used)
 			return t, err
-		}, `SELECT hash, kind, family, client_id, tenant_id, user_id, scope, created_at, expires_at, used_at FROM tokens t
-			WHERE hash = $1 AND `+userLives+a.store.forUpdate(), hash)
+		}, `SELECT hash, kind, family, client_id, tenant_id, user_id, scope, created_at, expires_at, used_at FROM tokens
+			WHERE hash = $1`+a.store.forUpdate(), hash)
 		if err != nil {
+			return err
+		}
+		// A statement of its own: the one that waited for the token may not see
+		// the user who got it meanwhile.
+		if err := a.holdUser(ctx, tx, old.Tenant, old.User); err != nil {
 			return err
 		}
 		r := decide(old)

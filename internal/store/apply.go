@@ -15,6 +15,11 @@ import (
 // after the commit, when readers of the log have been told. Errors that a
 // caller acts on: ErrFenced, ErrConflict, ErrBusy, ErrErased.
 func (s *Store) Apply(ctx context.Context, c *bankfeed.Change) (bankfeed.Committed, error) {
+	return s.apply(ctx, c, nil)
+}
+
+// apply is Apply for a change that takes along what only a capability knows.
+func (s *Store) apply(ctx context.Context, c *bankfeed.Change, also func(*sql.Tx) error) (bankfeed.Committed, error) {
 	// Everything that costs time without the database happens before the
 	// transaction begins.
 	p, err := s.prepare(ctx, c)
@@ -23,11 +28,22 @@ func (s *Store) Apply(ctx context.Context, c *bankfeed.Change) (bankfeed.Committ
 	}
 	var done bankfeed.Committed
 	err = s.tx(ctx, func(tx *sql.Tx) error {
-		if err := s.applyState(ctx, tx, c, p); err != nil {
+		p.awaited = nil
+		if err := s.applyState(ctx, tx, c, &p); err != nil {
 			return err
 		}
-		done, err = s.appendEvents(ctx, tx, c, p.events)
-		return err
+		if also != nil {
+			if err := also(tx); err != nil {
+				return err
+			}
+		}
+		if err := s.putOrigins(ctx, tx, c, p.callbacks); err != nil {
+			return err
+		}
+		if done, err = s.appendEvents(ctx, tx, c, p.events); err != nil {
+			return err
+		}
+		return s.putCallbacks(ctx, tx, c, p.callbacks, done)
 	})
 	if err != nil {
 		return bankfeed.Committed{}, err
@@ -36,6 +52,10 @@ func (s *Store) Apply(ctx context.Context, c *bankfeed.Change) (bankfeed.Committ
 		s.committed(done)
 	}
 	s.tellReady(c.Ready)
+	s.tellReady(p.awaited)
+	if p.callbacks != nil {
+		s.ready(bankfeed.WorkTarget) // most are due in a moment: whoever looks now knows when
+	}
 	return done, nil
 }
 
@@ -47,9 +67,18 @@ type prepared struct {
 	update       [][]byte
 	sessionPSU   []byte
 	newPSU       []byte
-	links        [][]byte
+	links        []preparedLink
+	requests     [][]byte
 	events       [][]byte
+	callbacks    *callbackOrders
 	progressDocs []string
+	// awaited are requests that waited for what this change ends.
+	awaited []bankfeed.WorkItem
+}
+
+type preparedLink struct {
+	redirect    string
+	credentials []byte
 }
 
 type preparedConsent struct {
@@ -84,7 +113,7 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 	}
 	for i := range c.Accounts {
 		a := &c.Accounts[i]
-		b, err := o.seal(sealAccount, accountDoc{*a, a.LastReadAt, a.Failure, string(a.Raw), a.Access, a.Trust})
+		b, err := o.seal(sealAccount, accountDoc{*a, a.LastReadAt, a.Failure, string(a.Raw), a.Access, a.Trust, a.Withheld})
 		if err != nil {
 			return p, err
 		}
@@ -99,11 +128,18 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 		}
 	}
 	for _, l := range c.Links {
-		var b []byte
+		pl := preparedLink{redirect: o.sealReturn(l.RedirectURL)}
 		if l.Credentials != "" {
-			b = o.Seal(nil, []byte(l.Credentials), ownerAAD(sealLink, c.Tenant, c.User))
+			pl.credentials = o.Seal(nil, []byte(l.Credentials), ownerAAD(sealLink, c.Tenant, c.User))
 		}
-		p.links = append(p.links, b)
+		p.links = append(p.links, pl)
+	}
+	for i := range c.Requests {
+		b, err := o.seal(sealRequest, requestDocOf(&c.Requests[i]))
+		if err != nil {
+			return p, err
+		}
+		p.requests = append(p.requests, b)
 	}
 	for i := range c.Progress {
 		doc, err := encode(c.Progress[i])
@@ -111,6 +147,9 @@ func (s *Store) prepare(ctx context.Context, c *bankfeed.Change) (p prepared, er
 			return p, err
 		}
 		p.progressDocs = append(p.progressDocs, doc)
+	}
+	if p.callbacks, err = s.prepareCallbacks(ctx, c, o); err != nil {
+		return p, err
 	}
 	transactions, err := encodeTransactions(&c.Transactions)
 	if err != nil {
@@ -132,17 +171,21 @@ func encode(v any) (string, error) {
 	return string(b), err
 }
 
-func (s *Store) applyState(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, p prepared) error {
+func (s *Store) applyState(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, p *prepared) error {
 	for _, step := range []func() error{
 		func() error { return s.checkFence(ctx, tx, c.Fence, c.Release) },
 		func() error { return s.putConnection(ctx, tx, c) },
-		func() error { return s.putSession(ctx, tx, c, p) },
-		func() error { return s.putConsents(ctx, tx, c, p) },
-		func() error { return s.putAccounts(ctx, tx, c, p) },
-		func() error { return s.putTransactions(ctx, tx, c, p) },
-		func() error { return s.putProgress(ctx, tx, c, p) },
+		func() error { return s.putSession(ctx, tx, c, *p) },
+		func() error { return s.putConsents(ctx, tx, c, *p) },
+		func() error { return s.forgetAccounts(ctx, tx, c) },
+		func() error { return s.putAccounts(ctx, tx, c, *p) },
+		func() error { return s.putTransactions(ctx, tx, c, *p) },
+		func() error { return s.putProgress(ctx, tx, c, *p) },
 		func() error { return s.putAccesses(ctx, tx, c) },
-		func() error { return s.putLinks(ctx, tx, c, p) },
+		func() error { return s.putLinks(ctx, tx, c, *p) },
+		func() error { return s.putRequests(ctx, tx, c, *p) },
+		func() error { return s.tellRequests(ctx, tx, c, p) },
+		func() error { return s.putImport(ctx, tx, c) },
 		func() error { return s.delete(ctx, tx, c) },
 		func() error { return s.putWork(ctx, tx, c.Ready) },
 		func() error { return s.endWork(ctx, tx, c.Ended) },
@@ -162,7 +205,7 @@ func (s *Store) putConnection(ctx context.Context, tx *sql.Tx, c *bankfeed.Chang
 	if n == nil {
 		return nil
 	}
-	doc := connectionDoc{ProviderName: n.ProviderName, BIC: n.BIC, AutoSync: n.AutoSync}
+	doc := connectionDoc{ProviderName: n.ProviderName, BIC: n.BIC, AutoSync: n.AutoSync, Removing: n.Removing}
 	for _, ch := range n.Channels {
 		doc.Channels = append(doc.Channels, channelDoc{ch, ch.Failures})
 	}
@@ -278,6 +321,30 @@ func (s *Store) putAccounts(ctx context.Context, tx *sql.Tx, c *bankfeed.Change,
 	return nil
 }
 
+func (s *Store) forgetAccounts(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) error {
+	if len(c.Forget) == 0 {
+		return nil
+	}
+	these := ` IN ` + s.inNumbers("$2")
+	// Of an account that stayed away its cases know nothing.
+	if err := dropCases(ctx, tx, `SELECT connection_id FROM accounts WHERE tenant_id = $1 AND status <> 'deleted' AND id`+these, c.Tenant, list(c.Forget)); err != nil {
+		return err
+	}
+	connections := ` IN (SELECT connection_id FROM accounts WHERE tenant_id = $1 AND id` + these + `)`
+	for _, query := range []string{
+		`DELETE FROM accesses WHERE tenant_id = $1 AND account_id` + these + ` AND consent_id IN (
+			SELECT id FROM consents WHERE tenant_id = $1 AND connection_id` + connections + `)`,
+		`DELETE FROM progress WHERE tenant_id = $1 AND account_id` + these + ` AND session_id IN (
+			SELECT id FROM sessions WHERE tenant_id = $1 AND open AND connection_id` + connections + `)`,
+		`DELETE FROM accounts WHERE tenant_id = $1 AND id` + these,
+	} {
+		if _, err := tx.ExecContext(ctx, query, c.Tenant, list(c.Forget)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *Store) putProgress(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, p prepared) error {
 	if len(c.Progress) == 0 {
 		return nil
@@ -329,7 +396,7 @@ func (s *Store) putLinks(ctx context.Context, tx *sql.Tx, c *bankfeed.Change, p 
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 			ON CONFLICT (token) DO UPDATE SET state = excluded.state, consent_id = excluded.consent_id, credentials = excluded.credentials,
 				expires_at = excluded.expires_at, ended_at = excluded.ended_at`,
-			l.Token, l.State, c.Tenant, c.User, l.Connection, l.Session, l.Mode, l.Consent, l.RedirectURL, p.links[i],
+			l.Token, l.State, c.Tenant, c.User, l.Connection, l.Session, l.Mode, l.Consent, p.links[i].redirect, p.links[i].credentials,
 			l.CreatedAt.UnixMicro(), l.ExpiresAt.UnixMicro(), microsOf(l.EndedAt)); err != nil {
 			return err
 		}
@@ -351,8 +418,14 @@ func (s *Store) delete(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) erro
 		if _, err := tx.ExecContext(ctx, `DELETE FROM consents WHERE tenant_id = $1 AND id = $2`, c.Tenant, d.Consent); err != nil || len(d.Accounts) == 0 {
 			return err
 		}
+		if err := dropCases(ctx, tx, `$2`, c.Tenant, d.Connection); err != nil {
+			return err
+		}
 		_, err := tx.ExecContext(ctx, `DELETE FROM accounts WHERE tenant_id = $1 AND connection_id = $2 AND id IN `+s.inNumbers("$3"),
 			c.Tenant, d.Connection, list(d.Accounts))
+		return err
+	}
+	if err := dropCases(ctx, tx, `$2`, c.Tenant, d.Connection); err != nil {
 		return err
 	}
 	for _, query := range []string{
@@ -363,6 +436,7 @@ func (s *Store) delete(ctx context.Context, tx *sql.Tx, c *bankfeed.Change) erro
 		`DELETE FROM links WHERE tenant_id = $1 AND session_id IN (SELECT id FROM sessions WHERE tenant_id = $1 AND connection_id = $2)`,
 		`DELETE FROM session_aliases WHERE tenant_id = $1 AND session_id IN (SELECT id FROM sessions WHERE tenant_id = $1 AND connection_id = $2)`,
 		`DELETE FROM sessions WHERE tenant_id = $1 AND connection_id = $2`,
+		`DELETE FROM imports WHERE tenant_id = $1 AND connection_id = $2`,
 		`DELETE FROM connections WHERE tenant_id = $1 AND id = $2`,
 	} {
 		if _, err := tx.ExecContext(ctx, query, c.Tenant, d.Connection); err != nil {

@@ -202,6 +202,13 @@ func TestLinksWorkOnce(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, f.tenant, tenant)
 		require.Equal(t, l, got)
+		readable, err := s.Count(ctx, `SELECT count(*) FROM links WHERE redirect_url LIKE '%client.example%'`)
+		require.NoError(t, err)
+		require.Zero(t, readable, "it may hold a secret, as the URL of a web form does")
+		require.NoError(t, s.Exec(ctx, `UPDATE links SET redirect_url = $1`, l.RedirectURL))
+		_, got, err = s.LinkByState(ctx, []byte("state-hash"))
+		require.NoError(t, err)
+		require.Equal(t, l, got, "of a hub that did not seal it")
 		l.State, l.Credentials = nil, ""
 		f.apply(&bankfeed.Change{Links: []bankfeed.Link{l}})
 		_, _, err = s.LinkByState(ctx, []byte("state-hash"))

@@ -86,17 +86,26 @@ func (s *Store) FinishErasure(ctx context.Context, f bankfeed.Fence, at time.Tim
 		const sessions = ` IN (SELECT id FROM sessions WHERE tenant_id = $1 AND user_id = $2)`
 		for _, query := range []string{
 			// What its connections have not taken with them.
-			`DELETE FROM work WHERE tenant_id = $1 AND kind = 'session' AND id` + sessions,
+			`DELETE FROM work WHERE tenant_id = $1 AND kind IN ('session', 'import') AND id` + sessions,
 			`DELETE FROM progress WHERE tenant_id = $1 AND session_id` + sessions,
 			`DELETE FROM accesses WHERE tenant_id = $1 AND consent_id IN (SELECT id FROM consents WHERE tenant_id = $1 AND user_id = $2)`,
 			`DELETE FROM transactions WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM accounts WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM consents WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM links WHERE tenant_id = $1 AND user_id = $2`,
+			`DELETE FROM case_sources WHERE tenant_id = $1 AND case_id IN (SELECT id FROM cases WHERE tenant_id = $1 AND user_id = $2)`,
+			`DELETE FROM reports WHERE tenant_id = $1 AND user_id = $2`,
+			`DELETE FROM cases WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM sessions WHERE tenant_id = $1 AND user_id = $2`,
+			`DELETE FROM imports WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM connections WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM queues WHERE tenant_id = $1 AND user_id = $2`,
+			`DELETE FROM request_members WHERE tenant_id = $1 AND request_id IN (SELECT id FROM requests WHERE tenant_id = $1 AND user_id = $2)`,
+			`DELETE FROM requests WHERE tenant_id = $1 AND user_id = $2`,
 			`DELETE FROM tokens WHERE tenant_id = $1 AND user_id = $2`,
+			`DELETE FROM processes WHERE tenant_id = $1 AND user_id = $2`,
+			`DELETE FROM data_deletions WHERE tenant_id = $1 AND user_id = $2`,
+			`UPDATE users SET external_id = NULL WHERE tenant_id = $1 AND id = $2`,
 		} {
 			if _, err := tx.ExecContext(ctx, query, f.Tenant, user); err != nil {
 				return err

@@ -41,7 +41,7 @@ func (s *Store) addRows(ctx context.Context, tx *sql.Tx, table string, columns [
 
 // insertRows runs a statement of some rows until all are in. It does not let the
 // driver see that ctx can end: each statement would then cost a goroutine, and
-// the end of ctx ends the transaction anyway.
+// the transaction looks at ctx again before it commits.
 func insertRows(ctx context.Context, tx *sql.Tx, query string, from, to, atOnce int, row func(i int) []any) (err error) {
 	if from == to {
 		return nil

@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"modernc.org/sqlite"
@@ -32,6 +34,26 @@ func (s *Store) inNumbers(param string) string {
 		return "(SELECT jsonb_array_elements_text(" + param + "::jsonb)::bigint)"
 	}
 	return s.inList(param)
+}
+
+// rowsOf is a table with the columns c0, c1 … of the given PostgreSQL types, for
+// a parameter made by list from arrays.
+func (s *Store) rowsOf(param string, types ...string) string {
+	var columns strings.Builder
+	for i, t := range types {
+		if i > 0 {
+			columns.WriteString(", ")
+		}
+		if s.engine == Postgres {
+			fmt.Fprintf(&columns, "(value->>%d)::%s AS c%d", i, t, i)
+		} else {
+			fmt.Fprintf(&columns, "value->>%d AS c%d", i, i)
+		}
+	}
+	if s.engine == Postgres {
+		return "(SELECT " + columns.String() + " FROM jsonb_array_elements(" + param + "::jsonb) AS list)"
+	}
+	return "(SELECT " + columns.String() + " FROM json_each(" + param + "))"
 }
 
 // list packs values into one parameter, so that the statement stays the same

@@ -36,14 +36,14 @@ func (s *Store) ReadEvents(ctx context.Context, q eventlog.Query) ([]bankfeed.Ev
 		return nil, q.After, nil
 	}
 	bound, after := lane.Head, max(q.After, lane.Floor)
-	filtered := q.Connection != 0 || q.Account != 0 || q.Session != 0 || len(q.Types) > 0
+	filtered := q.Connection != 0 || q.Account != 0 || q.Session != 0 || len(q.Types) > 0 || hidesSeen(&q)
 	switch {
 	case q.User == 0 && (filtered || q.Topic != nil):
 		bound = min(bound, after+scanBudget) // positions have no gaps
 	case q.User != 0 && filtered:
 		// Where the budget ends among the user's events; the index tells.
 		var p bankfeed.Position
-		where, args := eventWhere(eventlog.Query{Tenant: q.Tenant, User: q.User, Topic: q.Topic}, after, bound)
+		where, args := eventWhere(eventlog.Query{Tenant: q.Tenant, User: q.User, Topic: q.Topic, Seen: true}, after, bound)
 		err := s.read.QueryRowContext(ctx, `SELECT position FROM events WHERE `+where+
 			fmt.Sprintf(` ORDER BY position LIMIT 1 OFFSET %d`, scanBudget-1), args...).Scan(&p)
 		if err == nil {
@@ -115,6 +115,9 @@ func eventWhere(q eventlog.Query, after, upTo bankfeed.Position) (string, []any)
 	if q.Topic != nil {
 		fmt.Fprintf(&b, ` AND topic = %d`, *q.Topic)
 	}
+	if hidesSeen(&q) {
+		fmt.Fprintf(&b, ` AND topic <> %d`, bankfeed.TopicSeen)
+	}
 	for _, f := range []struct {
 		column string
 		n      int64
@@ -126,10 +129,17 @@ func eventWhere(q eventlog.Query, after, upTo bankfeed.Position) (string, []any)
 	return b.String(), args
 }
 
+// hidesSeen reports whether a query may come across events of TopicSeen and does
+// not ask for them.
+func hidesSeen(q *eventlog.Query) bool {
+	return !q.Seen && (q.Topic == nil || *q.Topic == bankfeed.TopicSeen)
+}
+
 // opener opens the payloads of a page; each user's key is asked for once.
 type opener struct {
 	store   *Store
 	sealers map[bankfeed.UserID]*secret.Sealer // nil: the key was destroyed
+	reader  snapshotReader
 	buf     []byte
 }
 
@@ -155,7 +165,7 @@ func (o *opener) snapshot(ctx context.Context, tenant bankfeed.TenantID, user ba
 	if o.buf, err = sealer.Open(o.buf[:0], sealed, eventAAD(tenant, user)); err != nil {
 		return nil, err
 	}
-	return decodeSnapshot(o.buf)
+	return o.reader.decode(o.buf)
 }
 
 // Lane implements eventlog.Store.
@@ -212,6 +222,9 @@ func (s *Store) TrimEvents(ctx context.Context, tenant bankfeed.TenantID, lane i
 			tenant, lane, floor, last); err != nil {
 			return err
 		}
+		if err := trimStreams(ctx, tx, tenant, lane, last); err != nil {
+			return err
+		}
 		removed = int(last - floor)
 		// Another node that trims at the same time may have been faster.
 		_, err := tx.ExecContext(ctx, `UPDATE lanes SET floor = $3 WHERE tenant_id = $1 AND lane = $2 AND floor < $3`, tenant, lane, last)
@@ -232,7 +245,24 @@ func (s *Store) RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user
 	if err != nil || n == 0 {
 		return 0, after, err
 	}
-	where, args := ``, []any{tenant, user, after, last}
+	where, args := s.partWhere(p, []any{tenant, user, after, last})
+	const of = ` WHERE tenant_id = $1 AND user_id = $2 AND position > $3 AND position <= $4`
+	if _, err = s.write.ExecContext(ctx, `UPDATE events SET payload = NULL`+of+` AND payload IS NOT NULL`+where, args...); err != nil {
+		return 0, after, err
+	}
+	// What consumers quoted of them in their exceptions, and receivers in their answers.
+	for _, blank := range []string{`UPDATE stream_faults SET exception = NULL` + of + ` AND exception IS NOT NULL`,
+		`UPDATE callback_attempts SET text = NULL` + of + ` AND text IS NOT NULL`} {
+		if _, err = s.write.ExecContext(ctx, blank+` AND position IN (SELECT position FROM events`+of+where+`)`, args...); err != nil {
+			return 0, after, err
+		}
+	}
+	return n, last, nil
+}
+
+// partWhere makes the conditions of a part, and adds their arguments.
+func (s *Store) partWhere(p eventlog.Part, args []any) (string, []any) {
+	where := ``
 	add := func(condition string, v any) {
 		args = append(args, v)
 		where += ` AND ` + condition
@@ -250,7 +280,30 @@ func (s *Store) RedactEvents(ctx context.Context, tenant bankfeed.TenantID, user
 	if len(p.Except) > 0 {
 		add(`type NOT IN `+s.inList(next()), list(p.Except))
 	}
-	_, err = s.write.ExecContext(ctx, `
-		UPDATE events SET payload = NULL WHERE tenant_id = $1 AND user_id = $2 AND position > $3 AND position <= $4 AND payload IS NOT NULL`+where, args...)
-	return n, last, err
+	if !p.UpTo.IsZero() {
+		add(`at <= `+next(), p.UpTo.UnixMicro())
+	}
+	if p.Gone {
+		add(`(account_id = 0 OR account_id NOT IN (SELECT a.id FROM accounts a WHERE a.tenant_id = $1 AND a.user_id = $2 AND a.status <> `+next()+`))`, bankfeed.AccountDeleted)
+	}
+	return where, args
+}
+
+// OldestEvent implements eventlog.Endings.
+func (s *Store) OldestEvent(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, p eventlog.Part) (time.Time, error) {
+	where, args := s.partWhere(p, []any{tenant, user})
+	var first sql.NullInt64
+	err := s.read.QueryRowContext(ctx, `SELECT min(at) FROM events WHERE tenant_id = $1 AND user_id = $2 AND payload IS NOT NULL`+where, args...).Scan(&first)
+	return at(first), err
+}
+
+// BlankEvents implements eventlog.Endings.
+func (s *Store) BlankEvents(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, positions []bankfeed.Position) error {
+	for _, blank := range []string{`UPDATE events SET payload = NULL`, `UPDATE stream_faults SET exception = NULL`, `UPDATE callback_attempts SET text = NULL`} {
+		if _, err := s.write.ExecContext(ctx, blank+` WHERE tenant_id = $1 AND user_id = $2 AND position IN `+s.inNumbers("$3"),
+			tenant, user, list(positions)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

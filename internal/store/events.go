@@ -49,7 +49,8 @@ func (s *Store) sealEvents(ctx context.Context, c *bankfeed.Change, e encoded) (
 }
 
 // appendEvents gives the events of a change their positions and inserts them.
-// It must be the last step of the transaction.
+// It must be the last step of the transaction, but for adding rows that name the
+// positions.
 //
 // Why no reader ever skips an event: the statement on lanes takes the lane's row
 // lock, which is held until the transaction has ended. Whoever gets position p

@@ -43,7 +43,7 @@ func TestErasedEventsHaveNoSnapshot(t *testing.T) {
 		ctx, q := context.Background(), eventlog.Query{Tenant: 1, Limit: 10}
 		done, err := s.AppendEvents(ctx, page(1, 7, 2))
 		require.NoError(t, err)
-		require.Equal(t, bankfeed.Committed{Tenant: 1, User: 7, First: 1, Last: 2, Topics: [2]bool{true, false}}, done)
+		require.Equal(t, bankfeed.Committed{Tenant: 1, User: 7, First: 1, Last: 2, Topics: bankfeed.Topics{true, false}}, done)
 		_, err = s.AppendEvents(ctx, page(1, 8, 1))
 		require.NoError(t, err)
 		events, next, err := s.ReadEvents(ctx, q)

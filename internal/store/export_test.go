@@ -69,6 +69,10 @@ func (g *Signals) Receive(payload string) { g.receive(payload) }
 // ExplainEvents is the plan by which the engine reads a query's events.
 func (s *Store) ExplainEvents(ctx context.Context, q eventlog.Query) (string, error) {
 	where, args := eventWhere(q, 0, 1000)
+	return s.explain(ctx, `SELECT type, payload FROM events WHERE `+where+` ORDER BY position LIMIT 500`, args...)
+}
+
+func (s *Store) explain(ctx context.Context, query string, args ...any) (string, error) {
 	explain := "EXPLAIN "
 	if s.engine == SQLite {
 		explain = "EXPLAIN QUERY PLAN "
@@ -81,13 +85,50 @@ func (s *Store) ExplainEvents(ctx context.Context, q eventlog.Query) (string, er
 			err = scan(&line)
 		}
 		return line, err
-	}, explain+`SELECT type, payload FROM events WHERE `+where+` ORDER BY position LIMIT 500`, args...)
+	}, explain+query, args...)
 	return strings.Join(lines, "\n"), err
+}
+
+// ExplainCallbacks is the plan of each statement that leaders and retention run
+// all the time.
+func (s *Store) ExplainCallbacks(ctx context.Context, tenant bankfeed.TenantID, target, delivery int64) (map[string]string, error) {
+	c := s.Callbacks()
+	rows := list([][]any{{delivery, "delivered", "", 1, 0, nil, 1, 1, 1, "", 200, "n", 1, tenant}})
+	plans := map[string]string{}
+	for name, q := range map[string]struct {
+		query string
+		args  []any
+	}{
+		"due":       {selectDue, []any{tenant, target, 100}},
+		"newest":    {selectNewest, []any{tenant, target, 1}},
+		"blocked":   {c.selectBlocked(), []any{tenant, target, list([][]any{{5}})}},
+		"change":    {c.updateWaiting(), []any{target, rows}},
+		"recovered": {updateRecovered, []any{tenant, target, int64(1), int64(1)}},
+		"next":      {c.updateNext(), []any{tenant, target, int64(1), list([][]any{{5}})}},
+		"deleted":   {updateDeleted, []any{tenant, target, int64(1), int64(0), 100}},
+		"oldest":    {selectOldest, []any{tenant, target}},
+		"needed":    {selectNeeded, []any{tenant, 0}},
+	} {
+		plan, err := s.explain(ctx, q.query, q.args...)
+		if err != nil {
+			return nil, err
+		}
+		plans[name] = plan
+	}
+	return plans, nil
 }
 
 // AddRows adds rows in a transaction of their own.
 func (s *Store) AddRows(ctx context.Context, table string, columns []string, n int, row func(i int) []any) error {
 	return s.tx(ctx, func(tx *sql.Tx) error { return s.addRows(ctx, tx, table, columns, n, row) })
+}
+
+// Holds is a condition: the bytes of a column hold those of a parameter.
+func (s *Store) Holds(column, param string) string {
+	if s.engine == Postgres {
+		return "position(" + param + "::bytea IN " + column + ") > 0"
+	}
+	return "instr(" + column + ", " + param + ") > 0"
 }
 
 // Count counts the rows of a query.

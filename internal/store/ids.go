@@ -29,7 +29,7 @@ type idRange struct{ next, end int64 }
 // scarce or rarely taken.
 func blockSize(k bankfeed.Kind) int64 {
 	switch k {
-	case bankfeed.KindTransaction:
+	case bankfeed.KindTransaction, bankfeed.KindDelivery:
 		return 5000
 	case bankfeed.KindTenant:
 		return 1

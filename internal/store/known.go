@@ -35,6 +35,17 @@ func (s *Store) Known(ctx context.Context, tenant bankfeed.TenantID, user bankfe
 		ORDER BY 2, 1`, tenant, user, account, from)
 }
 
+// TransactionsByID reads transactions by their numbers, in any order. Those that
+// are not there are missing.
+func (s *Store) TransactionsByID(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, ids []bankfeed.TransactionID) ([]bankfeed.Transaction, error) {
+	o, err := s.owner(ctx, tenant, user)
+	if err != nil {
+		return nil, unknownIfErased(err)
+	}
+	return collect(ctx, s.read, o.scanTransaction, `
+		SELECT `+transactionColumns+` FROM transactions WHERE tenant_id = $1 AND user_id = $2 AND id IN `+s.inNumbers("$3"), tenant, user, list(ids))
+}
+
 // provisional is the condition of the index transactions_provisional, word for
 // word, so that the planner uses it.
 const provisional = `status IN ('pending', 'hold')`

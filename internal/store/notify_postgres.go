@@ -77,7 +77,7 @@ func (g *Signals) Committed(c bankfeed.Committed) {
 	if i, ok := g.events[key]; ok && g.queue[i].Last+1 == c.First {
 		e := &g.queue[i]
 		e.Last = c.Last
-		e.Topics = [2]bool{e.Topics[0] || c.Topics[0], e.Topics[1] || c.Topics[1]}
+		e.Topics = e.Topics.With(c.Topics)
 	} else if len(g.queue) < signalBacklog {
 		g.events[key] = len(g.queue)
 		g.queue = append(g.queue, c)
@@ -207,7 +207,7 @@ func (g *Signals) receive(payload string) {
 			n[i], _ = strconv.ParseInt(f, 10, 64) // a number out of range wakes nobody
 		}
 		g.to.Committed(bankfeed.Committed{Tenant: bankfeed.TenantID(n[0]), Lane: int(n[1]), User: bankfeed.UserID(n[2]),
-			First: bankfeed.Position(n[3]), Last: bankfeed.Position(n[4]), Topics: [2]bool{n[5]&1 != 0, n[5]&2 != 0}})
+			First: bankfeed.Position(n[3]), Last: bankfeed.Position(n[4]), Topics: bankfeed.Topics{n[5]&1 != 0, n[5]&2 != 0, n[5]&4 != 0}})
 	}
 }
 

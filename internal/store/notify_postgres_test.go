@@ -82,12 +82,12 @@ func TestSignalsBetweenNodes(t *testing.T) {
 	for i := range 2000 {
 		last = bankfeed.Position(5 + i)
 		user := bankfeed.UserID(7 + i%2)
-		signalsA.Committed(bankfeed.Committed{Tenant: 1, User: user, First: last, Last: last, Topics: [2]bool{false, true}})
+		signalsA.Committed(bankfeed.Committed{Tenant: 1, User: user, First: last, Last: last, Topics: bankfeed.Topics{false, true}})
 	}
 	seen := map[bankfeed.Position]bool{}
 	for len(seen) < 2000 {
 		got := soon(t, heardB.commits)
-		require.Equal(t, [2]bool{false, true}, got.Topics)
+		require.Equal(t, bankfeed.Topics{false, true}, got.Topics)
 		for p := got.First; p <= got.Last; p++ {
 			require.False(t, seen[p])
 			seen[p] = true
@@ -99,7 +99,7 @@ func TestSignalsBetweenNodes(t *testing.T) {
 	require.NoError(t, a.Exec(context.Background(), `
 		SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND (query LIKE 'LISTEN%' OR query LIKE '-- ping%')`))
 	soon(t, heardB.lost)
-	signalsA.Committed(bankfeed.Committed{Tenant: 2, User: 1, First: 1, Last: 1, Topics: [2]bool{true, false}})
+	signalsA.Committed(bankfeed.Committed{Tenant: 2, User: 1, First: 1, Last: 1, Topics: bankfeed.Topics{true, false}})
 	require.Equal(t, bankfeed.TenantID(2), soon(t, heardB.commits).Tenant)
 	require.Empty(t, heardA.commits, "a node does not hear itself")
 }
@@ -109,7 +109,7 @@ func TestSignalPayloadsFit(t *testing.T) {
 	heard := newReceived()
 	sender, receiver := s.NewSignals(heard.receiver(), slog.Default()), s.NewSignals(heard.receiver(), slog.Default())
 	for i := range int64(900) {
-		sender.Committed(bankfeed.Committed{Tenant: 1<<22 - 1, User: bankfeed.UserID(1<<62 + i), First: 1 << 39, Last: 1 << 40, Topics: [2]bool{true, true}})
+		sender.Committed(bankfeed.Committed{Tenant: 1<<22 - 1, User: bankfeed.UserID(1<<62 + i), First: 1 << 39, Last: 1 << 40, Topics: bankfeed.Topics{true, true}})
 	}
 	sender.Ready(bankfeed.WorkSession)
 	payloads := sender.Take()

@@ -11,11 +11,11 @@ import (
 // Reading. Every method is scoped to a tenant and a user; what belongs to
 // another is as unknown as what never was.
 
-const userColumns = `id, coalesce(external_id, ''), coalesce(email, ''), business_context, created_at`
+const userColumns = `id, coalesce(external_id, ''), coalesce(email, ''), business_context, created_at, coalesce(contact_email, ''), coalesce(contact_phone, ''), NOT auto_sync`
 
 func scanUser(scan func(...any) error) (u bankfeed.User, err error) {
 	var created sql.NullInt64
-	err = scan(&u.ID, &u.ExternalID, &u.Email, &u.BusinessContext, &created)
+	err = scan(&u.ID, &u.ExternalID, &u.Email, &u.BusinessContext, &created, &u.Contact.Email, &u.Contact.Phone, &u.NoAutoSync)
 	u.CreatedAt = at(created)
 	return u, err
 }
@@ -37,7 +37,7 @@ func scanConnection(scan func(...any) error) (c bankfeed.Connection, err error) 
 	if err = json.Unmarshal(doc, &d); err != nil {
 		return c, err
 	}
-	c.ProviderName, c.BIC, c.AutoSync = d.ProviderName, d.BIC, d.AutoSync
+	c.ProviderName, c.BIC, c.AutoSync, c.Removing = d.ProviderName, d.BIC, d.AutoSync, d.Removing
 	c.Channels = make([]bankfeed.Channel, len(d.Channels))
 	for i, ch := range d.Channels {
 		c.Channels[i] = ch.Channel
@@ -73,7 +73,7 @@ func (o owner) scanAccount(scan func(...any) error) (a bankfeed.Account, err err
 		return a, err
 	}
 	a = d.Account
-	a.LastReadAt, a.Failure, a.Access, a.Trust = d.LastReadAt, d.Failure, d.Access, d.Trust
+	a.LastReadAt, a.Failure, a.Access, a.Trust, a.Withheld = d.LastReadAt, d.Failure, d.Access, d.Trust, d.Withheld
 	if d.Raw != "" {
 		a.Raw = json.RawMessage(d.Raw)
 	}
@@ -89,17 +89,18 @@ func (s *Store) Accounts(ctx context.Context, tenant bankfeed.TenantID, user ban
 	}
 	return collect(ctx, s.read, o.scanAccount, `
 		SELECT `+accountColumns+` FROM accounts
-		WHERE tenant_id = $1 AND user_id = $2 AND (CAST($3 AS BIGINT) = 0 OR connection_id = $3) AND ($4 OR removed_at IS NULL) ORDER BY id`,
-		tenant, user, int64(f.Connection), f.Removed)
+		WHERE tenant_id = $1 AND user_id = $2 AND (CAST($3 AS BIGINT) = 0 OR connection_id = $3) AND ($4 OR removed_at IS NULL) AND status <> $5 ORDER BY id`,
+		tenant, user, int64(f.Connection), f.Removed, bankfeed.AccountDeleted)
 }
 
-// Account reads one account, also a removed one.
+// Account reads one account, also one that its bank no longer lists.
 func (s *Store) Account(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, id bankfeed.AccountID) (bankfeed.Account, error) {
 	o, err := s.owner(ctx, tenant, user)
 	if err != nil {
 		return bankfeed.Account{}, unknownIfErased(err)
 	}
-	return one(ctx, s.read, o.scanAccount, `SELECT `+accountColumns+` FROM accounts WHERE tenant_id = $1 AND user_id = $2 AND id = $3`, tenant, user, id)
+	return one(ctx, s.read, o.scanAccount, `SELECT `+accountColumns+` FROM accounts WHERE tenant_id = $1 AND user_id = $2 AND id = $3 AND status <> $4`,
+		tenant, user, id, bankfeed.AccountDeleted)
 }
 
 const sessionColumns = `id, user_id, connection_id, status, stage, coalesce(external_id, ''), version, created_at, ended_at, doc, psu`

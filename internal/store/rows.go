@@ -2,8 +2,10 @@ package store
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -19,6 +21,8 @@ type connectionDoc struct {
 	BIC          string       `json:"bic,omitempty"`
 	AutoSync     bool         `json:"auto_sync"`
 	Channels     []channelDoc `json:"channels"`
+
+	Removing []bankfeed.AccountID `json:"removing,omitempty"`
 }
 
 type channelDoc struct {
@@ -88,6 +92,7 @@ type accountDoc struct {
 	Raw        string                   `json:"raw,omitempty"` // as text, because an encoder would rewrite JSON inside JSON
 	Access     []bankfeed.AccountAccess `json:"access,omitempty"`
 	Trust      bankfeed.IDTrust         `json:"trust,omitzero"`
+	Withheld   []bankfeed.AccountAccess `json:"withheld,omitempty"`
 }
 
 type sessionDoc struct {
@@ -108,7 +113,9 @@ const (
 	sealTransaction = "transaction"
 	sealPSU         = "psu"
 	sealLink        = "link"
+	sealReturn      = "return"
 	sealEvent       = "event"
+	sealRequest     = "request"
 )
 
 func ownerAAD(use string, tenant bankfeed.TenantID, user bankfeed.UserID) []byte {
@@ -152,4 +159,29 @@ func (o owner) open(use string, sealed []byte, v any) error {
 		return fmt.Errorf("opening a record (%s): %w", use, err)
 	}
 	return nil
+}
+
+// sealReturn seals where a link takes its user back to: the URL may hold a secret,
+// as that of a web form does. Its column is text.
+func (o owner) sealReturn(to string) string {
+	if to == "" {
+		return ""
+	}
+	return base64.StdEncoding.EncodeToString(o.Seal(nil, []byte(to), ownerAAD(sealReturn, o.tenant, o.user)))
+}
+
+// openReturn reads a URL as it is, too: links that were under way when the hub
+// was brought up to date have it so.
+func (o owner) openReturn(stored string) (string, error) {
+	if stored == "" || strings.Contains(stored, ":") {
+		return stored, nil
+	}
+	sealed, err := base64.StdEncoding.DecodeString(stored)
+	if err == nil {
+		var plain []byte
+		if plain, err = o.Open(nil, sealed, ownerAAD(sealReturn, o.tenant, o.user)); err == nil {
+			return string(plain), nil
+		}
+	}
+	return "", fmt.Errorf("opening a record (%s): %w", sealReturn, err)
 }

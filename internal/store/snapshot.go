@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -66,6 +67,7 @@ func (e *snapshots) encode(s *bankfeed.Snapshot) ([]byte, error) {
 	}
 	shared(w, "consent", &e.consent, s.Consent, s.Consent != nil)
 	w.value("call", s.Call, s.Call != nil)
+	w.value("request", s.Request, s.Request != nil)
 	w.buf = append(w.buf, '}')
 	e.buf = w.buf
 	return w.buf, w.err
@@ -209,9 +211,70 @@ func shared[T comparable](w *objectWriter, name string, p *part[T], v T, set boo
 	w.raw(name, b, err)
 }
 
-func decodeSnapshot(b []byte) (*bankfeed.Snapshot, error) {
-	var s bankfeed.Snapshot
-	if err := json.Unmarshal(b, &s); err != nil {
+// snapshotReader decodes the snapshots of a page. Neighbours share most of what
+// they say: a part that is the same as the one before is not decoded again, and
+// the snapshots share it.
+type snapshotReader struct {
+	stored     storedSnapshot
+	user       sharedPart[bankfeed.UserRef]
+	session    sharedPart[bankfeed.SessionRef]
+	connection sharedPart[bankfeed.Connection]
+	account    sharedPart[bankfeed.Account]
+}
+
+// storedSnapshot is a snapshot but for the parts that neighbours share.
+type storedSnapshot struct {
+	bankfeed.Snapshot
+	User       json.RawMessage `json:"user"`
+	Session    json.RawMessage `json:"session"`
+	Connection json.RawMessage `json:"connection"`
+	Account    json.RawMessage `json:"account"`
+}
+
+// sharedPart is the part that was decoded last.
+type sharedPart[T any] struct {
+	json  []byte
+	value *T
+}
+
+func (p *sharedPart[T]) decode(b json.RawMessage) (*T, error) {
+	switch {
+	case len(b) == 0: // not there
+		return nil, nil
+	case p.value != nil && bytes.Equal(p.json, b):
+		return p.value, nil
+	}
+	var v *T // stays nil for null
+	if err := json.Unmarshal(b, &v); err != nil {
+		return nil, err
+	}
+	p.json, p.value = append(p.json[:0], b...), v
+	return v, nil
+}
+
+func (r *snapshotReader) decode(b []byte) (*bankfeed.Snapshot, error) {
+	d := &r.stored
+	d.Snapshot = bankfeed.Snapshot{}
+	// Their room is used again.
+	d.User, d.Session, d.Connection, d.Account = d.User[:0], d.Session[:0], d.Connection[:0], d.Account[:0]
+	err := json.Unmarshal(b, d)
+	s := d.Snapshot
+	var user *bankfeed.UserRef
+	if err == nil {
+		if user, err = r.user.decode(d.User); err == nil && user != nil {
+			s.User = *user
+		}
+	}
+	if err == nil {
+		s.Session, err = r.session.decode(d.Session)
+	}
+	if err == nil {
+		s.Connection, err = r.connection.decode(d.Connection)
+	}
+	if err == nil {
+		s.Account, err = r.account.decode(d.Account)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("decoding a snapshot: %w", err)
 	}
 	return &s, nil

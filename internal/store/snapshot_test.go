@@ -38,6 +38,7 @@ func fullSnapshot() *bankfeed.Snapshot {
 		LastTransaction: 11,
 		Consent:         &bankfeed.Consent{ID: 13},
 		Call:            &bankfeed.BankCall{Context: bankfeed.CallGetAccounts, At: now, Duration: time.Second},
+		Request:         &bankfeed.RequestRef{ID: 15, Kind: bankfeed.RequestSync, Handle: "a\"b", Sources: []bankfeed.SourceRef{{Connection: 5, Outcome: bankfeed.Outcome{Status: bankfeed.OutcomeSucceeded}}}},
 	}
 }
 
@@ -116,4 +117,42 @@ func TestTextsAreEncodedAsMarshalDoes(t *testing.T) {
 		w.quoted(s)
 		require.Equal(t, string(want), string(w.buf))
 	})
+}
+
+// A page reads as if each of its snapshots were decoded alone, whatever they
+// share with their neighbours.
+func TestSnapshotsOfAPageReadAsAlone(t *testing.T) {
+	var page []*bankfeed.Snapshot
+	for i := range 12 {
+		s := fullSnapshot()
+		if i%3 == 1 {
+			s.Account, s.Session = nil, nil
+			s.User.ExternalID = ""
+		}
+		if i%4 == 2 {
+			s.Connection.Channels = nil
+			s.Account = &bankfeed.Account{ID: bankfeed.AccountID(i), Currency: "PLN"}
+			s.Transaction, s.Reason = nil, ""
+		}
+		page = append(page, s)
+	}
+	page = append(page, &bankfeed.Snapshot{}, fullSnapshot())
+	var r snapshotReader
+	for i, s := range page {
+		b, err := json.Marshal(s)
+		require.NoError(t, err)
+		got, err := r.decode(b)
+		require.NoError(t, err)
+		var want bankfeed.Snapshot
+		require.NoError(t, json.Unmarshal(b, &want))
+		require.Equal(t, &want, got, "snapshot %d", i)
+	}
+	for _, bad := range []string{`{`, `{"account":7}`, `{"user":[]}`, `[]`} {
+		_, err := r.decode([]byte(bad))
+		require.Error(t, err, bad)
+	}
+	got, err := r.decode([]byte(`{"account":null,"connection":null}`))
+	require.NoError(t, err)
+	require.Nil(t, got.Account)
+	require.Nil(t, got.Connection)
 }

@@ -125,11 +125,14 @@ func (s *Store) link(ctx context.Context, column string, hash []byte) (tenant ba
 		return 0, l, err
 	}
 	l.CreatedAt, l.ExpiresAt, l.EndedAt = at(created), at(expires), when(ended)
+	o, err := s.owner(ctx, tenant, l.User)
+	if err != nil {
+		return 0, l, unknownIfErased(err)
+	}
+	if l.RedirectURL, err = o.openReturn(l.RedirectURL); err != nil {
+		return 0, l, err
+	}
 	if sealed != nil {
-		o, err := s.owner(ctx, tenant, l.User)
-		if err != nil {
-			return 0, l, unknownIfErased(err)
-		}
 		plain, err := o.Open(nil, sealed, ownerAAD(sealLink, tenant, l.User))
 		if err != nil {
 			return 0, l, err

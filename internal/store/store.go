@@ -12,6 +12,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"runtime"
@@ -237,15 +238,50 @@ func (s *Store) tx(ctx context.Context, f func(*sql.Tx) error) error {
 }
 
 func (s *Store) txOnce(ctx context.Context, f func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
+	conn, err := s.write.Conn(ctx)
 	if err != nil {
 		return err
 	}
+	defer func() { _ = conn.Close() }() // back into the pool
+	uncut, release := outlive(ctx, commitGrace)
+	defer release()
+	tx, err := conn.BeginTx(uncut, nil)
+	if err != nil {
+		return ended(ctx, err)
+	}
 	if err := f(tx); err != nil {
 		_ = tx.Rollback() // the first error tells more
-		return err
+		return ended(ctx, err)
 	}
-	return tx.Commit()
+	if ctx.Err() != nil {
+		_ = tx.Rollback()
+		return ctx.Err()
+	}
+	return ended(ctx, tx.Commit())
+}
+
+// commitGrace is how long a commit may take after its caller is gone.
+const commitGrace = 2 * time.Second
+
+// outlive gives a context that ends the given time after ctx: a commit cut off
+// on its way leaves its caller not knowing, and what it writes again is there
+// twice.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, func()) {
+	uncut, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(grace, cancel)
+		context.AfterFunc(uncut, func() { t.Stop() })
+	})
+	return uncut, func() { stop(); cancel() }
+}
+
+// ended tells a caller whose context ended just that: what comes after the
+// statement that was cut off finds the transaction or its connection gone.
+func ended(ctx context.Context, err error) error {
+	if (errors.Is(err, sql.ErrTxDone) || errors.Is(err, driver.ErrBadConn)) && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // querier is a *sql.DB or a *sql.Tx.

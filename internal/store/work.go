@@ -219,6 +219,13 @@ func (s *Store) chooseWork(ctx context.Context, tx *sql.Tx, r lease.Request) (ch
 	return chosen, nil
 }
 
+// EndClaims ends all leases: whoever held them is gone. It is for a database
+// that has one node at a time, when that one starts.
+func (s *Store) EndClaims(ctx context.Context) error {
+	_, err := s.write.ExecContext(ctx, `UPDATE work SET lease_until = 0 WHERE owner IS NOT NULL`)
+	return err
+}
+
 // RenewWork implements lease.Store.
 func (s *Store) RenewWork(ctx context.Context, owner string, claims []lease.Claim, until time.Time) ([]lease.Claim, error) {
 	return s.updateClaims(ctx, owner, claims, `lease_until = $4`, until.UnixMicro())

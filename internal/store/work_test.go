@@ -190,3 +190,20 @@ func TestClaimsOfManyNodesKeepCaps(t *testing.T) {
 	}
 	require.Equal(t, map[string]int{"a": 2, "b": 30}, perGroup)
 }
+
+func TestEndedClaimsAreClaimedAtOnce(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		now := storetest.Now
+		commit(t, s, bankfeed.Change{Ready: []bankfeed.WorkItem{item(1, "a", true, now), item(2, "a", false, now)}})
+		first := claim(t, s, "killed", now, 5)
+		require.Equal(t, []int64{1, 2}, numbers(first))
+		require.Empty(t, claim(t, s, "restarted", now, 5))
+		require.NoError(t, s.EndClaims(t.Context()))
+		again := claim(t, s, "restarted", now, 5)
+		require.Equal(t, []int64{1, 2}, numbers(again))
+		for i := range again {
+			require.Greater(t, again[i].Number, first[i].Number)
+		}
+		fenced(t, s, bankfeed.Change{Fence: &first[0].Fence})
+	})
+}

@@ -28,6 +28,10 @@ type Metrics struct {
 	bankCalls *prometheus.CounterVec
 	bankTime  prometheus.Histogram
 	restarts  *prometheus.CounterVec
+	streamed  *prometheus.CounterVec
+	called    *prometheus.CounterVec
+	callTime  prometheus.Histogram
+	callAge   prometheus.Histogram
 }
 
 // NewMetrics makes them, with those of the Go runtime and of the process.
@@ -57,12 +61,21 @@ func NewMetrics() *Metrics {
 			Help: "Time until a bank's answer began."}),
 		restarts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bankfeed_worker_restarts_total",
 			Help: "Restarts of a background worker after it failed."}, []string{"worker"}),
+		streamed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bankfeed_stream_messages_total",
+			Help: "Messages that a broker confirmed to this node, repeats included."}, []string{"message", "routed"}),
+		called: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "bankfeed_callback_attempts_total",
+			Help: "Attempts to call a receiver: of a subscription or of a request, what became of the delivery, and why it failed."}, []string{"sink", "state", "cause"}),
+		callTime: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bankfeed_callback_attempt_seconds", Buckets: seconds,
+			Help: "Time that an attempt to call a receiver took."}),
+		callAge: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "bankfeed_callback_first_delivery_seconds", Buckets: seconds,
+			Help: "Time from an event's commit until a receiver had taken it at the first attempt."}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{Name: "bankfeed_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"build": BuildID()}})
 	build.Set(1)
 	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
-		m.requests, m.seconds, m.inFlight, m.polls, m.events, m.commits, m.claims, m.running, m.bankCalls, m.bankTime, m.restarts)
+		m.requests, m.seconds, m.inFlight, m.polls, m.events, m.commits, m.claims, m.running, m.bankCalls, m.bankTime, m.restarts, m.streamed,
+		m.called, m.callTime, m.callAge)
 	return m
 }
 
@@ -104,6 +117,24 @@ func (m *Metrics) Answered(route, method string, status int, took time.Duration,
 
 // Polled counts an answer to a poll of a queue.
 func (m *Metrics) Polled(result string) { m.polls.WithLabelValues(result).Inc() }
+
+// Streamed counts a message that a broker confirmed.
+func (m *Metrics) Streamed(message string, routed bool) {
+	m.streamed.WithLabelValues(message, strconv.FormatBool(routed)).Inc()
+}
+
+// CalledBack counts an attempt to call a receiver; age is that of the event.
+func (m *Metrics) CalledBack(subscription bool, state, cause string, took, age time.Duration, first bool) {
+	sink := "request"
+	if subscription {
+		sink = "subscription"
+	}
+	m.called.WithLabelValues(sink, state, cause).Inc()
+	m.callTime.Observe(took.Seconds())
+	if first && cause == "" {
+		m.callAge.Observe(age.Seconds())
+	}
+}
 
 // Committed counts a commit that appended events.
 func (m *Metrics) Committed(c bankfeed.Committed) {

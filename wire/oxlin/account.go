@@ -117,7 +117,7 @@ func accountName(a bankfeed.Account) string {
 }
 
 func accountNumber(a bankfeed.Account) string {
-	for _, t := range [...]bankfeed.IdentifierType{bankfeed.IdentBBAN, bankfeed.IdentMaskedPAN, bankfeed.IdentOther} {
+	for _, t := range [...]bankfeed.IdentifierType{bankfeed.IdentBBAN, bankfeed.IdentMaskedIBAN, bankfeed.IdentMaskedPAN, bankfeed.IdentOther} {
 		if s := a.Identifier(t); s != "" {
 			return s
 		}

@@ -87,6 +87,12 @@ func TestAccountStatusAndUsage(t *testing.T) {
 	}
 }
 
+func TestMaskedIBANIsANumberAndNoIBAN(t *testing.T) {
+	w := oxlin.RenderAccount(bankfeed.Account{Identifiers: []bankfeed.Identifier{{Type: bankfeed.IdentMaskedIBAN, Value: "PLxxxx1234"}}}, bankfeed.Connection{})
+	require.Equal(t, "PLxxxx1234", w.AccountNumber)
+	require.Empty(t, w.IBAN)
+}
+
 func TestShownBalance(t *testing.T) {
 	fetched := born
 	bal := func(kind, amount string, day bankfeed.Date) bankfeed.Balance {

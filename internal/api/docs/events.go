@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/wire/banqup"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
@@ -17,22 +18,7 @@ type event struct {
 	Banqup                                  string
 }
 
-// banqup is what the banqUP stream makes of an event; what is missing has no
-// face there.
-var banqup = map[string]string{
-	"account.created":          "AccountMessage",
-	"account.updated":          "AccountMessage",
-	"transaction.created":      "TransactionMessage",
-	"transaction.updated":      "TransactionMessage",
-	"transaction.removed":      "TransactionMessage (updated, cancelled)",
-	"session.account_finished": "SessionFinishedMessage",
-	"consent.created":          "ConsentMessage",
-	"consent.updated":          "ConsentMessage",
-	"consent.deleted":          "ConsentMessage",
-	"bank.called":              "AspspCall",
-}
-
-var topics = map[bankfeed.Topic]string{bankfeed.TopicData: "data", bankfeed.TopicConnections: "connections"}
+var topics = map[bankfeed.Topic]string{bankfeed.TopicData: "data", bankfeed.TopicConnections: "connections", bankfeed.TopicSeen: "seen"}
 
 // events is the table, in the order of a connection's life.
 func events() []event {
@@ -40,7 +26,7 @@ func events() []event {
 	for _, i := range bankfeed.EventTypes {
 		list = append(list, event{
 			Type: string(i.Type), Topic: topics[i.Topic], Category: i.Category, Meaning: i.Meaning, Carries: i.Carries,
-			Oxlin: onQueue(i.Type), Banqup: banqup[string(i.Type)],
+			Oxlin: onQueue(i.Type), Banqup: onStream(i.Type),
 		})
 	}
 	return list
@@ -64,12 +50,26 @@ func onQueue(t bankfeed.EventType) (names []string) {
 	return names
 }
 
+// onStream is the message that the stream carries for an event.
+func onStream(t bankfeed.EventType) string {
+	k, ok := banqup.KindOf(t)
+	if !ok {
+		return ""
+	}
+	name := k.Exchange()[strings.LastIndexByte(k.Exchange(), ':')+1:]
+	if t == bankfeed.EventTransactionRemoved {
+		name += " (updated, cancelled)"
+	}
+	return name
+}
+
 const eventsHead = `# Events
 
 <!-- Made by make generate from the event table in event.go. -->
 
 Whatever happens in the hub is an event in its log, and every way out of the hub reads that log. ` + "`GET /v1/events`" + ` and
-` + "`GET /v1/events/stream`" + ` show all of them; what a queue of the Oxlin dialect and a banqUP stream call them stands in the last two columns.
+` + "`GET /v1/events/stream`" + ` show all of them but those of the topic seen, and so do subscriptions of [callbacks](callbacks.md); what a queue of the Oxlin dialect and a banqUP stream
+call them stands in the last two columns. ` + "`request.finished` and `request.user_needed`" + ` are what the callbacks of finAPI requests tell.
 
 An event carries everything as it was when it happened: ` + "`data.user`" + ` and, if it has one, ` + "`data.connection`" + ` with its channels, always; the other parts of
 ` + "`data`" + ` as the table says. Events of one user come in the order in which they were committed. The last event of a session is ` + "`sync.succeeded`" + ` or

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // AccountReader reads a user's accounts.
@@ -17,7 +18,7 @@ type AccountReader interface {
 
 // AccountList is all accounts of a user or connection.
 type AccountList struct {
-	Items []Account `json:"items" nullable:"false"`
+	Items []wire.Account `json:"items" nullable:"false"`
 }
 
 func (a *API) routeAccounts() {
@@ -41,12 +42,12 @@ func (a *API) routeAccounts() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body AccountList }{AccountList{each(list, a.renderer(c).account)}}, nil
+		return &struct{ Body AccountList }{AccountList{wire.Each(list, a.renderer(c).Account)}}, nil
 	})
 
 	register(a, huma.Operation{
 		OperationID: "getAccount", Method: http.MethodGet, Path: "/v1/accounts/{id}", Tags: []string{tagAccounts}, Summary: "Get an account",
-	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body Account }, error) {
+	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body wire.Account }, error) {
 		user, err := a.user(ctx, c, in.User)
 		if err != nil {
 			return nil, err
@@ -55,6 +56,21 @@ func (a *API) routeAccounts() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Account }{a.renderer(c).account(account)}, nil
+		return &struct{ Body wire.Account }{a.renderer(c).Account(account)}, nil
+	})
+
+	register(a, huma.Operation{
+		OperationID: "deleteAccount", Method: http.MethodDelete, Path: "/v1/accounts/{id}", Tags: []string{tagAccounts},
+		Summary: "Delete an account",
+		Description: "Removes the account with its transactions, in the background; account.removed follows in the event log. It stays away for as long as the present consents last, " +
+			"although the bank goes on listing it; a consent that the user gives later brings it back as a new account. " +
+			"A consent that has no other account goes too, as if it was deleted.",
+		DefaultStatus: http.StatusAccepted,
+	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{}, error) {
+		user, err := a.user(ctx, c, in.User)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.Remover.DeleteAccount(ctx, c.Client.Tenant, user, number[bankfeed.AccountID](a, c, bankfeed.KindAccount, in.ID))
 	})
 }

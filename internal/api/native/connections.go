@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // Linker links and renews connections and passes on what their users answer.
@@ -15,10 +16,11 @@ type Linker interface {
 	Answer(ctx context.Context, a bankfeed.Answer) (bankfeed.LinkStep, error)
 }
 
-// Remover ends consents at the bank and removes their data, in the background.
+// Remover ends consents at the bank and removes data, in the background.
 type Remover interface {
 	DeleteConnection(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, connection bankfeed.ConnectionID) error
 	DeleteConsent(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, consent bankfeed.ConsentID) error
+	DeleteAccount(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID, account bankfeed.AccountID) error
 }
 
 // Catalogue is the list of banks of one world: sandbox or live.
@@ -69,9 +71,9 @@ type Credentials struct {
 
 // Linked is what came of a request to link.
 type Linked struct {
-	Connection Connection `json:"connection"`
-	Session    Session    `json:"session"`
-	Steps      []Step     `json:"steps" nullable:"false" doc:"What each channel needs next from its user."`
+	Connection wire.Connection `json:"connection"`
+	Session    wire.Session    `json:"session"`
+	Steps      []wire.Step     `json:"steps" nullable:"false" doc:"What each channel needs next from its user."`
 }
 
 // AnswerRequest is a PSU's answer to a challenge.
@@ -86,7 +88,7 @@ type AnswerRequest struct {
 
 // ConnectionList is all connections of a user.
 type ConnectionList struct {
-	Items []Connection `json:"items" nullable:"false"`
+	Items []wire.Connection `json:"items" nullable:"false"`
 }
 
 type linkedBody struct {
@@ -110,7 +112,7 @@ func (a *API) routeConnections() {
 			return nil, err
 		}
 		l.Provider = in.Body.ProviderID
-		return a.link(ctx, c, l, func(r bankfeed.Linked) string { return "/v1/connections/" + decimal(r.Connection.ID) })
+		return a.link(ctx, c, l, func(r bankfeed.Linked) string { return "/v1/connections/" + wire.Decimal(r.Connection.ID) })
 	})
 
 	register(a, huma.Operation{
@@ -132,7 +134,7 @@ func (a *API) routeConnections() {
 			return nil, err
 		}
 		l.Renew = connection.ID
-		return a.link(ctx, c, l, func(r bankfeed.Linked) string { return "/v1/sessions/" + decimal(r.Session.ID) })
+		return a.link(ctx, c, l, func(r bankfeed.Linked) string { return "/v1/sessions/" + wire.Decimal(r.Session.ID) })
 	})
 	a.routeAnswers()
 
@@ -147,17 +149,17 @@ func (a *API) routeConnections() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body ConnectionList }{ConnectionList{each(list, a.renderer(c).connection)}}, nil
+		return &struct{ Body ConnectionList }{ConnectionList{wire.Each(list, a.renderer(c).Connection)}}, nil
 	})
 
 	register(a, huma.Operation{
 		OperationID: "getConnection", Method: http.MethodGet, Path: "/v1/connections/{id}", Tags: []string{tagConnections}, Summary: "Get a connection",
-	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body Connection }, error) {
+	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body wire.Connection }, error) {
 		connection, err := a.connection(ctx, c, in.PathScoped)
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Connection }{a.renderer(c).connection(connection)}, nil
+		return &struct{ Body wire.Connection }{a.renderer(c).Connection(connection)}, nil
 	})
 
 	register(a, huma.Operation{
@@ -183,7 +185,7 @@ func (a *API) routeAnswers() {
 		PathScoped
 		Attended
 		Body AnswerRequest
-	}) (*struct{ Body Step }, error) {
+	}) (*struct{ Body wire.Step }, error) {
 		psu, err := in.psu()
 		if err != nil {
 			return nil, err
@@ -203,7 +205,7 @@ func (a *API) routeAnswers() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Step }{step(next)}, nil
+		return &struct{ Body wire.Step }{wire.StepOf(next)}, nil
 	})
 }
 
@@ -247,6 +249,6 @@ func (a *API) link(ctx context.Context, c *call, l bankfeed.Linking, location fu
 	r := a.renderer(c)
 	return &linkedBody{
 		Location: location(done),
-		Body:     Linked{Connection: r.connection(done.Connection), Session: r.session(done.Session), Steps: each(done.Steps, step)},
+		Body:     Linked{Connection: r.Connection(done.Connection), Session: r.Session(done.Session), Steps: wire.Each(done.Steps, wire.StepOf)},
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // ConsentReader reads a user's consents; connection 0 means those of all.
@@ -17,7 +18,7 @@ type ConsentReader interface {
 
 // ConsentList is all consents of a user or connection.
 type ConsentList struct {
-	Items []Consent `json:"items" nullable:"false"`
+	Items []wire.Consent `json:"items" nullable:"false"`
 }
 
 func (a *API) routeConsents() {
@@ -40,17 +41,17 @@ func (a *API) routeConsents() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body ConsentList }{ConsentList{each(list, a.renderer(c).consent)}}, nil
+		return &struct{ Body ConsentList }{ConsentList{wire.Each(list, a.renderer(c).Consent)}}, nil
 	})
 
 	register(a, huma.Operation{
 		OperationID: "getConsent", Method: http.MethodGet, Path: "/v1/consents/{id}", Tags: []string{tagConsents}, Summary: "Get a consent",
-	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body Consent }, error) {
+	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body wire.Consent }, error) {
 		consent, err := a.consent(ctx, c, in.PathScoped)
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Consent }{a.renderer(c).consent(consent)}, nil
+		return &struct{ Body wire.Consent }{a.renderer(c).Consent(consent)}, nil
 	})
 
 	register(a, huma.Operation{

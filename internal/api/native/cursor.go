@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/bankfeed/bankfeed"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // Cursors of lists name the last item of a page, so that a list that grows or
@@ -14,7 +15,7 @@ import (
 var errCursor = bankfeed.InvalidField("query.after", "expected the value of next from the page before")
 
 func numberCursor[T ~int64](n T) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(decimal(n)))
+	return base64.RawURLEncoding.EncodeToString([]byte(wire.Decimal(n)))
 }
 
 func readNumberCursor[T ~int64](s string) (T, error) {
@@ -33,7 +34,7 @@ func readNumberCursor[T ~int64](s string) (T, error) {
 }
 
 func transactionCursor(t bankfeed.Transaction) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(string(t.Day()) + "." + decimal(t.ID)))
+	return base64.RawURLEncoding.EncodeToString([]byte(string(t.Day()) + "." + wire.Decimal(t.ID)))
 }
 
 func readTransactionCursor(s string) (bankfeed.TransactionKey, error) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/eventlog"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // EventLog reads the events of a tenant and waits for new ones.
@@ -33,8 +34,8 @@ type EventFilter struct {
 
 // EventList is a page of the log.
 type EventList struct {
-	Items []Event `json:"items" nullable:"false"`
-	Next  string  `json:"next" doc:"Send it as after to go on. Always there, also when there are no events; keep it when you have dealt with the events."`
+	Items []wire.Event `json:"items" nullable:"false"`
+	Next  string       `json:"next" doc:"Send it as after to go on. Always there, also when there are no events; keep it when you have dealt with the events."`
 }
 
 // latest asks for what comes from now on.
@@ -62,7 +63,7 @@ func (a *API) routeEvents() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body EventList }{EventList{Items: each(p.Events, a.renderer(c).event), Next: p.Next.String()}}, nil
+		return &struct{ Body EventList }{EventList{Items: wire.Each(p.Events, a.renderer(c).Event), Next: p.Next.String()}}, nil
 	})
 
 	stream := a.gone()

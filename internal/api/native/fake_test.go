@@ -18,6 +18,7 @@ import (
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
 	"github.com/bankfeed/bankfeed/internal/eventlog"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // The world of these tests: tenant 1 with a live client (users 11 and 12) and a
@@ -89,7 +90,7 @@ func newFake() *fake {
 // add gives a user a connection n, and one of everything with that number.
 func (f *fake) add(o owner, n int64, sandbox bool) {
 	f.users[o] = access.User{Sandbox: sandbox, User: bankfeed.User{
-		ID: o.user, ExternalID: "customer-" + decimal(o.user), Email: "u" + decimal(o.user) + "@example.com",
+		ID: o.user, ExternalID: "customer-" + wire.Decimal(o.user), Email: "u" + wire.Decimal(o.user) + "@example.com",
 		BusinessContext: bankfeed.Individual, CreatedAt: t0,
 	}}
 	later := t0.Add(time.Minute)
@@ -111,13 +112,13 @@ func (f *fake) add(o owner, n int64, sandbox bool) {
 	f.accounts[o] = []bankfeed.Account{account(o.user, n)}
 	f.transactions[o] = []bankfeed.Transaction{transaction(o.user, n, n+1000, "2026-02-27"), transaction(o.user, n, n, "2026-02-26")}
 	f.sessions[o] = []bankfeed.Session{{
-		ID: bankfeed.SessionID(n), User: o.user, Connection: bankfeed.ConnectionID(n), ExternalID: "run-" + decimal(n),
+		ID: bankfeed.SessionID(n), User: o.user, Connection: bankfeed.ConnectionID(n), ExternalID: "run-" + wire.Decimal(n),
 		Status: bankfeed.SessionFailed, Stage: bankfeed.StageTransactions, Type: bankfeed.SessionAll, Initiator: bankfeed.ByUser,
 		Attended: true, CreatedAt: t0, EndedAt: &later, Failure: &bankfeed.Failure{Reason: bankfeed.FailUnavailable, Retry: true},
 		PSU: &bankfeed.PSU{IP: "192.0.2.1"},
 	}}
 	f.consents[o] = []bankfeed.Consent{{
-		ID: bankfeed.ConsentID(n), User: o.user, Connection: bankfeed.ConnectionID(n), ExternalID: "consent-" + decimal(n), Mode: bankfeed.Redirect,
+		ID: bankfeed.ConsentID(n), User: o.user, Connection: bankfeed.ConnectionID(n), ExternalID: "consent-" + wire.Decimal(n), Mode: bankfeed.Redirect,
 		Status: bankfeed.ConsentInvalid, Previous: bankfeed.ConsentConfirmed, ValidUntil: "2026-05-30", CreatedAt: t0, ConfirmedAt: &later,
 		Invalidation: &bankfeed.Invalidation{At: later, Reason: bankfeed.InvalidExpired, Description: "CONSENT_EXPIRED"},
 		Accounts:     []bankfeed.ConsentAccount{{ID: bankfeed.AccountID(n), IBAN: "DE89370400440532013000", Currency: "EUR"}},
@@ -142,7 +143,7 @@ func transaction(user bankfeed.UserID, account, n int64, day bankfeed.Date) bank
 	return bankfeed.Transaction{
 		ID: bankfeed.TransactionID(n), User: user, Account: bankfeed.AccountID(account), Status: bankfeed.TransactionBooked,
 		Money: bankfeed.Money{Amount: bankfeed.MustAmount("-12.50"), Currency: "EUR"}, BookingDate: day, ValueDate: day,
-		BankID: "T" + decimal(bankfeed.TransactionID(n)), Creditor: bankfeed.Party{Name: "Shop", Account: bankfeed.Identifier{Type: bankfeed.IdentIBAN, Value: "FR7630006000011234567890189"}},
+		BankID: "T" + wire.Decimal(bankfeed.TransactionID(n)), Creditor: bankfeed.Party{Name: "Shop", Account: bankfeed.Identifier{Type: bankfeed.IdentIBAN, Value: "FR7630006000011234567890189"}},
 		Remittance: []string{"Invoice 7"}, BalanceAfter: &after, Exchange: []bankfeed.Exchange{{SourceCurrency: "USD", Rate: "1.08"}}, CreatedAt: t0,
 	}
 }
@@ -238,13 +239,21 @@ func (f *fake) Answer(_ context.Context, a bankfeed.Answer) (bankfeed.LinkStep, 
 }
 
 func (f *fake) DeleteConnection(_ context.Context, _ bankfeed.TenantID, _ bankfeed.UserID, id bankfeed.ConnectionID) error {
-	f.deleted = append(f.deleted, "connection "+decimal(id))
+	f.deleted = append(f.deleted, "connection "+wire.Decimal(id))
 	return f.failed()
 }
 
 func (f *fake) DeleteConsent(_ context.Context, _ bankfeed.TenantID, _ bankfeed.UserID, id bankfeed.ConsentID) error {
-	f.deleted = append(f.deleted, "consent "+decimal(id))
+	f.deleted = append(f.deleted, "consent "+wire.Decimal(id))
 	return f.failed()
+}
+
+func (f *fake) DeleteAccount(_ context.Context, t bankfeed.TenantID, u bankfeed.UserID, id bankfeed.AccountID) error {
+	if _, err := find(f, f.accounts[owner{t, u}], func(a bankfeed.Account) bool { return a.ID == id }); err != nil {
+		return err
+	}
+	f.deleted = append(f.deleted, "account "+wire.Decimal(id))
+	return nil
 }
 
 var banks = []bankfeed.Provider{
@@ -435,7 +444,7 @@ func (h *harness) append(tenant bankfeed.TenantID, user bankfeed.UserID, typ ban
 	}
 	h.stored = append(h.stored, e)
 	h.mu.Unlock()
-	h.hub.Committed(bankfeed.Committed{Tenant: tenant, User: user, First: e.Position, Last: e.Position, Topics: [2]bool{true, true}})
+	h.hub.Committed(bankfeed.Committed{Tenant: tenant, User: user, First: e.Position, Last: e.Position, Topics: bankfeed.Topics{true, true}})
 	return e
 }
 

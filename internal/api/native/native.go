@@ -1,7 +1,8 @@
 // Package native is the hub's own HTTP API under /v1: users, connections,
-// sessions, consents, accounts, transactions and the event log, with errors as
-// problem+json. It translates requests into the words of package bankfeed and
-// results into JSON, and decides nothing about banks, data or deliveries.
+// sessions, consents, accounts, transactions, the event log, replays of it and
+// callbacks, with errors as problem+json. It translates requests into the words of package
+// bankfeed and results into JSON, and decides nothing about banks, data or
+// deliveries.
 package native
 
 import (
@@ -17,6 +18,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // Authenticator turns a bearer token into a caller; Unauthorized for whatever
@@ -42,6 +44,11 @@ type Config struct {
 	Reader    Reader
 	Events    EventLog
 	Worlds    Worlds
+	Streams   Streams // nil: there is no stream
+	Replays   Replays // nil: there is no stream
+
+	Callbacks       Callbacks
+	CallbackSecrets CallbackSecrets
 }
 
 // Reader reads what is stored of a user, and nothing of anybody else.
@@ -75,6 +82,9 @@ func New(c Config) (*API, error) {
 	a.routeAccounts()
 	a.routeTransactions()
 	a.routeEvents()
+	a.routeStreams()
+	a.routeReplays()
+	a.routeCallbacks()
 	var err error
 	a.spec, err = document(a.api.OpenAPI())
 	return a, err
@@ -250,6 +260,10 @@ func (a *API) user(ctx context.Context, c *call, names ...string) (bankfeed.User
 	// A client sees the users of its own world: sandbox or live.
 	u, err := a.Users.User(ctx, c.Caller, user)
 	return u.ID, err
+}
+
+func (a *API) renderer(c *call) wire.Renderer {
+	return wire.Renderer{Installation: a.Installation, Tenant: c.Client.Tenant}
 }
 
 // number reads an id of a kind; 0, which names nothing, if it is none.

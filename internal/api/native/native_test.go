@@ -111,6 +111,7 @@ func TestEndpoints(t *testing.T) {
 		{"consents", "GET", "/v1/consents?connection=101", "user11", "", nil, 200, ""},
 		{"consent", "GET", "/v1/consents/101", "user11", "", nil, 200, ""},
 		{"", "DELETE", "/v1/consents/101", "user11", "", nil, 202, ""},
+		{"", "DELETE", "/v1/accounts/101", "user11", "", nil, 202, ""},
 		{"accounts", "GET", "/v1/accounts?connection=101&removed=true", "user11", "", nil, 200, ""},
 		{"account", "GET", "/v1/accounts/" + account101, "user11", "", nil, 200, ""},
 		{"transactions", "GET", "/v1/transactions?limit=1&status=booked,pending&from=2026-01-01&to=2026-12-31&min_amount=-20&max_amount=20.5&created_since=2026-01-01T00:00:00Z", "user11", "", nil, 200, ""},
@@ -131,7 +132,7 @@ func TestEndpoints(t *testing.T) {
 		})
 	}
 	require.Equal(t, []owner{{1, 11}}, h.erased)
-	require.Equal(t, []string{"connection 101", "consent 101"}, h.deleted)
+	require.Equal(t, []string{"connection 101", "consent 101", "account 101"}, h.deleted)
 	require.Equal(t, secretText, string(h.created.Password))
 	require.Empty(t, h.log.String())
 }
@@ -209,6 +210,7 @@ func TestForeignUnknownAndExpiredAreTheSame(t *testing.T) {
 		"a user erases another":                {"DELETE", "/v1/users/12", "user11", ""},
 		"a connection deleted by another":      {"DELETE", "/v1/connections/102", "user11", ""},
 		"a consent deleted by another":         {"DELETE", "/v1/consents/102", "user11", ""},
+		"an account deleted by another":        {"DELETE", "/v1/accounts/102", "user11", ""},
 		"a session started by another":         {"POST", "/v1/connections/102/sessions", "user11", "{}"},
 		"a renewal by another":                 {"POST", "/v1/connections/102/renew", "user11", renewBody},
 		"an answer by another":                 {"POST", "/v1/connections/102/answers", "user11", `{"code":"1"}`},
@@ -418,7 +420,7 @@ func TestDocumentIsComplete(t *testing.T) {
 			require.NotNil(t, op.Responses.Default(), "%s %s", method, path)
 		}
 	}
-	require.Equal(t, 24, n)
+	require.Equal(t, 55, n)
 	// No URL of a host, no framework shapes, no trace of the Go names.
 	require.NotRegexp(t, `ErrorModel|\$schema|bankfeed\.[A-Z]|Struct"`, string(h.api.Spec()))
 }

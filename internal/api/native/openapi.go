@@ -16,6 +16,9 @@ const (
 	tagAccounts     = "Accounts"
 	tagTransactions = "Transactions"
 	tagEvents       = "Events"
+	tagStreams      = "Streams"
+	tagReplays      = "Replays"
+	tagCallbacks    = "Callbacks"
 )
 
 const introduction = `The hub's own API: everything that the other dialects can do, and the event log under all of them.
@@ -47,6 +50,9 @@ func (a *API) humaConfig() huma.Config {
 				{Name: tagAccounts, Description: "Accounts and their balances."},
 				{Name: tagTransactions, Description: "Movements on accounts, booked and pending."},
 				{Name: tagEvents, Description: "Everything that happened, in commit order. docs/events.md lists the types."},
+				{Name: tagStreams, Description: "What is known of messages on their way to RabbitMQ and its consumers. docs/streams.md says what each state proves."},
+				{Name: tagReplays, Description: "Events that are sent to a stream again."},
+				{Name: tagCallbacks, Description: "Events that are sent by HTTP: to subscriptions, and to URLs that requests named. docs/callbacks.md says what is promised."},
 			},
 		},
 		Formats: map[string]huma.Format{

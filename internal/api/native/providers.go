@@ -4,12 +4,13 @@ import (
 	"context"
 	"net/http"
 
+	wire "github.com/bankfeed/bankfeed/wire/native"
 	"github.com/danielgtaylor/huma/v2"
 )
 
 // ProviderList is the banks that a client can see.
 type ProviderList struct {
-	Items []Provider `json:"items" nullable:"false"`
+	Items []wire.Provider `json:"items" nullable:"false"`
 }
 
 func (a *API) routeProviders() {
@@ -17,18 +18,18 @@ func (a *API) routeProviders() {
 		OperationID: "listProviders", Method: http.MethodGet, Path: "/v1/providers", Tags: []string{tagProviders},
 		Summary: "List banks", Description: "A sandbox client sees sandbox banks only, a live one none of them.",
 	}, func(_ context.Context, c *call, _ *struct{}) (*struct{ Body ProviderList }, error) {
-		return &struct{ Body ProviderList }{ProviderList{each(a.Catalogue.Providers(c.Client.Sandbox), provider)}}, nil
+		return &struct{ Body ProviderList }{ProviderList{wire.Each(a.Catalogue.Providers(c.Client.Sandbox), wire.ProviderOf)}}, nil
 	})
 
 	register(a, huma.Operation{
 		OperationID: "getProvider", Method: http.MethodGet, Path: "/v1/providers/{id}", Tags: []string{tagProviders}, Summary: "Get a bank",
 	}, func(_ context.Context, c *call, in *struct {
 		ID string `path:"id"`
-	}) (*struct{ Body Provider }, error) {
+	}) (*struct{ Body wire.Provider }, error) {
 		p, err := a.Catalogue.Provider(in.ID, c.Client.Sandbox)
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Provider }{provider(p)}, nil
+		return &struct{ Body wire.Provider }{wire.ProviderOf(p)}, nil
 	})
 }

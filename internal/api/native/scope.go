@@ -51,12 +51,49 @@ var scopes = map[string][]string{
 
 	"listAccounts":     {scopeAccountsRead, scopeAccountsManage},
 	"getAccount":       {scopeAccountsRead, scopeAccountsManage},
+	"deleteAccount":    {scopeAccountsManage, scopeConnectionsManage},
 	"listTransactions": {scopeTransactionsRead},
 	"getTransaction":   {scopeTransactionsRead},
 
 	// The log shows everything, transactions too.
 	"listEvents":   {scopeTransactionsRead},
 	"streamEvents": {scopeTransactionsRead},
+
+	// So do streams; their consumers read transactions too.
+	"listStreams":         {scopeTransactionsRead},
+	"getStream":           {scopeTransactionsRead},
+	"searchStreamEvents":  {scopeTransactionsRead},
+	"getStreamEvent":      {scopeTransactionsRead},
+	"listStreamGaps":      {scopeTransactionsRead},
+	"listStreamFaults":    {scopeTransactionsRead},
+	"acknowledgeMessages": {scopeTransactionsRead},
+	"redriveStream":       {scopeTransactionsRead},
+
+	// They send everything to the client's consumers.
+	"createReplay": {scopeTransactionsRead},
+	"listReplays":  {scopeTransactionsRead},
+	"getReplay":    {scopeTransactionsRead},
+	"cancelReplay": {scopeTransactionsRead},
+
+	// So do callbacks.
+	"createCallback":            {scopeTransactionsRead},
+	"listCallbacks":             {scopeTransactionsRead},
+	"getCallback":               {scopeTransactionsRead},
+	"changeCallback":            {scopeTransactionsRead},
+	"deleteCallback":            {scopeTransactionsRead},
+	"pauseCallback":             {scopeTransactionsRead},
+	"resumeCallback":            {scopeTransactionsRead},
+	"disableCallback":           {scopeTransactionsRead},
+	"enableCallback":            {scopeTransactionsRead},
+	"listAllCallbackDeliveries": {scopeTransactionsRead},
+	"listCallbackDeliveries":    {scopeTransactionsRead},
+	"getCallbackDelivery":       {scopeTransactionsRead},
+	"redriveCallbackDelivery":   {scopeTransactionsRead},
+	"redriveCallback":           {scopeTransactionsRead},
+	"replayCallback":            {scopeTransactionsRead},
+	"listCallbackSecrets":       {scopeTransactionsRead},
+	"createCallbackSecret":      {scopeTransactionsRead},
+	"retireCallbackSecret":      {scopeTransactionsRead},
 }
 
 // allowed: a token that was issued without a scope is not restricted.

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // Syncer starts sessions, or joins the one that is running.
@@ -35,8 +36,8 @@ type SessionRequest struct {
 
 // SessionList is a page of sessions.
 type SessionList struct {
-	Items []Session `json:"items" nullable:"false"`
-	Next  string    `json:"next,omitempty" doc:"Send it as after for the next page; absent on the last one."`
+	Items []wire.Session `json:"items" nullable:"false"`
+	Next  string         `json:"next,omitempty" doc:"Send it as after for the next page; absent on the last one."`
 }
 
 func (a *API) routeSessions() {
@@ -51,7 +52,7 @@ func (a *API) routeSessions() {
 		Body *SessionRequest
 	}) (*struct {
 		Location string `header:"Location"`
-		Body     Session
+		Body     wire.Session
 	}, error) {
 		order := SessionRequest{Type: string(bankfeed.SessionAll)}
 		if in.Body != nil {
@@ -72,11 +73,11 @@ func (a *API) routeSessions() {
 		if err != nil {
 			return nil, err
 		}
-		v := a.renderer(c).session(s)
+		v := a.renderer(c).Session(s)
 		v.Joined = joined
 		return &struct {
 			Location string `header:"Location"`
-			Body     Session
+			Body     wire.Session
 		}{"/v1/sessions/" + v.ID, v}, nil
 	})
 
@@ -87,7 +88,7 @@ func (a *API) routeSessions() {
 
 	register(a, huma.Operation{
 		OperationID: "getSession", Method: http.MethodGet, Path: "/v1/sessions/{id}", Tags: []string{tagSessions}, Summary: "Get a session",
-	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body Session }, error) {
+	}, func(ctx context.Context, c *call, in *struct{ PathScoped }) (*struct{ Body wire.Session }, error) {
 		user, err := a.user(ctx, c, in.User)
 		if err != nil {
 			return nil, err
@@ -96,7 +97,7 @@ func (a *API) routeSessions() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Session }{a.renderer(c).session(s)}, nil
+		return &struct{ Body wire.Session }{a.renderer(c).Session(s)}, nil
 	})
 }
 
@@ -133,13 +134,13 @@ func (a *API) listSessions(ctx context.Context, c *call, in *struct {
 				list = append(list, s)
 			}
 		}
-		return &struct{ Body SessionList }{SessionList{Items: each(list, a.renderer(c).session)}}, nil
+		return &struct{ Body SessionList }{SessionList{Items: wire.Each(list, a.renderer(c).Session)}}, nil
 	}
 	list, err = a.Reader.Sessions(ctx, c.Client.Tenant, user, connection, before, in.Limit)
 	if err != nil {
 		return nil, err
 	}
-	out := SessionList{Items: each(list, a.renderer(c).session)}
+	out := SessionList{Items: wire.Each(list, a.renderer(c).Session)}
 	if len(list) == in.Limit {
 		out.Next = numberCursor(list[len(list)-1].ID)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/eventlog"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 const (
@@ -36,7 +37,7 @@ func (a *API) stream(ctx context.Context, c *call, q eventlog.Query, after event
 
 	r := a.renderer(c)
 	for checked := time.Now(); ; {
-		body, err := r.page(after, p)
+		body, err := page(r, after, p)
 		if err != nil {
 			a.endStream(ctx, send, err)
 			return
@@ -66,12 +67,12 @@ func (a *API) stream(ctx context.Context, c *call, q eventlog.Query, after event
 // page draws what was read after a cursor. Each event's id is the cursor behind
 // it. If more was looked at than is shown, a comment with an id follows: it
 // reaches no handler, but moves the reader's Last-Event-ID on.
-func (r renderer) page(after eventlog.Cursor, p eventlog.Page) ([]byte, error) {
+func page(r wire.Renderer, after eventlog.Cursor, p eventlog.Page) ([]byte, error) {
 	var b bytes.Buffer
 	at := eventlog.Cursor{Epoch: after.Epoch, Lanes: slices.Clone(after.Lanes)}
 	for _, e := range p.Events {
 		at.Lanes[e.Lane] = e.Position
-		data, err := json.Marshal(r.event(e))
+		data, err := json.Marshal(r.Event(e))
 		if err != nil {
 			return nil, err
 		}

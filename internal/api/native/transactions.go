@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // TransactionReader reads a user's transactions, newest day first and within a
@@ -19,8 +20,8 @@ type TransactionReader interface {
 
 // TransactionList is a page of transactions.
 type TransactionList struct {
-	Items []Transaction `json:"items" nullable:"false"`
-	Next  string        `json:"next,omitempty" doc:"Send it as after for the next page; absent on the last one."`
+	Items []wire.Transaction `json:"items" nullable:"false"`
+	Next  string             `json:"next,omitempty" doc:"Send it as after for the next page; absent on the last one."`
 }
 
 // transactionQuery is what narrows a list of transactions.
@@ -50,7 +51,7 @@ func (a *API) routeTransactions() {
 	}, func(ctx context.Context, c *call, in *struct {
 		Scope
 		ID string `path:"id" doc:"Number; a transaction has no UUID."`
-	}) (*struct{ Body Transaction }, error) {
+	}) (*struct{ Body wire.Transaction }, error) {
 		user, err := a.user(ctx, c, in.User)
 		if err != nil {
 			return nil, err
@@ -60,7 +61,7 @@ func (a *API) routeTransactions() {
 		if err != nil {
 			return nil, err
 		}
-		return &struct{ Body Transaction }{a.renderer(c).transaction(t)}, nil
+		return &struct{ Body wire.Transaction }{a.renderer(c).Transaction(t)}, nil
 	})
 }
 
@@ -77,7 +78,7 @@ func (a *API) listTransactions(ctx context.Context, c *call, in *transactionQuer
 	if err != nil {
 		return nil, err
 	}
-	out := TransactionList{Items: []Transaction{}}
+	out := TransactionList{Items: []wire.Transaction{}}
 	if in.Connection != "" && len(f.Accounts) == 0 { // without an account there is nothing, rather than everything
 		return &struct{ Body TransactionList }{out}, nil
 	}
@@ -85,7 +86,7 @@ func (a *API) listTransactions(ctx context.Context, c *call, in *transactionQuer
 	if err != nil {
 		return nil, err
 	}
-	out.Items = each(list, a.renderer(c).transaction)
+	out.Items = wire.Each(list, a.renderer(c).Transaction)
 	if len(list) == f.Limit {
 		out.Next = transactionCursor(list[len(list)-1])
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	wire "github.com/bankfeed/bankfeed/wire/native"
 )
 
 // Users are the users that a caller may act for.
@@ -35,18 +36,18 @@ type UserRequest struct {
 }
 
 type userBody struct {
-	Body User
+	Body wire.User
 }
 
 type createdUser struct {
 	Location string `header:"Location"`
-	Body     User
+	Body     wire.User
 }
 
 // UserList is a page of users.
 type UserList struct {
-	Items []User `json:"items" nullable:"false"`
-	Next  string `json:"next,omitempty" doc:"Send it as after for the next page; absent on the last one."`
+	Items []wire.User `json:"items" nullable:"false"`
+	Next  string      `json:"next,omitempty" doc:"Send it as after for the next page; absent on the last one."`
 }
 
 type userList struct {
@@ -65,7 +66,7 @@ func (a *API) routeUsers() {
 		if err != nil {
 			return nil, err
 		}
-		return &createdUser{Location: "/v1/users/" + decimal(u.ID), Body: a.renderer(c).user(u)}, nil
+		return &createdUser{Location: "/v1/users/" + wire.Decimal(u.ID), Body: a.renderer(c).User(u)}, nil
 	})
 
 	register(a, huma.Operation{
@@ -80,7 +81,7 @@ func (a *API) routeUsers() {
 		if err != nil {
 			return nil, err
 		}
-		return &userBody{a.renderer(c).user(u)}, nil
+		return &userBody{a.renderer(c).User(u)}, nil
 	})
 
 	register(a, huma.Operation{
@@ -106,12 +107,12 @@ func (a *API) listUsers(ctx context.Context, c *call, in *struct {
 	if c.User != 0 || in.ExternalID != "" {
 		u, err := a.oneUser(ctx, c, in.ExternalID)
 		if errors.Is(err, bankfeed.ErrNotFound) {
-			return &userList{UserList{Items: []User{}}}, nil
+			return &userList{UserList{Items: []wire.User{}}}, nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		return &userList{UserList{Items: []User{r.user(u)}}}, nil
+		return &userList{UserList{Items: []wire.User{r.User(u)}}}, nil
 	}
 	after, err := readNumberCursor[bankfeed.UserID](in.After)
 	if err != nil {
@@ -121,7 +122,7 @@ func (a *API) listUsers(ctx context.Context, c *call, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	out := &userList{UserList{Items: each(users, r.user)}}
+	out := &userList{UserList{Items: wire.Each(users, r.User)}}
 	if len(users) == in.Limit {
 		out.Body.Next = numberCursor(users[len(users)-1].ID)
 	}

@@ -1,5 +1,6 @@
 // Package oauth serves the token endpoints: POST /oauth/token and /oauth/revoke
-// as finAPI's clients call them (RFC 6749, RFC 7009: a form), and POST /token
+// as finAPI's clients call them (RFC 6749, RFC 7009: a form; those of a later
+// version under /api/v2 too), and POST /token
 // as Oxlin's do (JSON or a form, whatever the content type says).
 //
 // It is a handler of its own over access.Service: go-oauth2 v4.5.4 answers
@@ -28,11 +29,14 @@ const (
 	DefaultBurst = 40
 )
 
-// Options of a Handler; the zero value has no limit and logs to slog.Default.
+// Options of a Handler; the zero value has no limit, logs to slog.Default and
+// writes times in UTC.
 type Options struct {
 	Proxies access.Proxies
 	Limit   *access.Limiter[netip.Prefix] // per client address
 	Log     *slog.Logger
+	Now     func() time.Time
+	Zone    *time.Location // of the times in finAPI's errors
 }
 
 // Handler serves the endpoints.
@@ -41,6 +45,8 @@ type Handler struct {
 	proxies access.Proxies
 	limit   *access.Limiter[netip.Prefix]
 	log     *slog.Logger
+	now     func() time.Time
+	zone    *time.Location
 }
 
 // New makes a Handler.
@@ -48,7 +54,13 @@ func New(a *access.Service, o Options) *Handler {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	return &Handler{access: a, proxies: o.Proxies, limit: o.Limit, log: o.Log}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Zone == nil {
+		o.Zone = time.UTC
+	}
+	return &Handler{access: a, proxies: o.Proxies, limit: o.Limit, log: o.Log, now: o.Now, zone: o.Zone}
 }
 
 // face is how a vendor's clients know the endpoint. RFC 6749 leaves the case of
@@ -57,39 +69,46 @@ type face struct {
 	read      func([]byte) (params, *fault)
 	tokenType string
 	allScopes string // what a request without a scope gets to see
+	locked    int    // status of a login that was tried too often
+	// fault is the body of a fault.
+	fault func(h *Handler, w http.ResponseWriter, r *http.Request, f *fault) any
 }
 
 var (
-	finapi = face{read: readForm, tokenType: "bearer", allScopes: "all"}
-	oxlin  = face{read: readAny, tokenType: "Bearer"}
+	finAPI = face{read: readForm, tokenType: "bearer", allScopes: "all", locked: http.StatusLocked, fault: finAPIFault}
+	oxlin  = face{read: readAny, tokenType: "Bearer", locked: http.StatusTooManyRequests, fault: plainFault}
 )
 
 // Mount adds the endpoints to a mux.
 func (h *Handler) Mount(mux *http.ServeMux) {
-	for path, serve := range map[string]func(http.ResponseWriter, *http.Request) *fault{
-		"/oauth/token":  func(w http.ResponseWriter, r *http.Request) *fault { return h.token(w, r, finapi) },
-		"/token":        func(w http.ResponseWriter, r *http.Request) *fault { return h.token(w, r, oxlin) },
-		"/oauth/revoke": h.revoke,
-	} {
-		mux.Handle(path, h.endpoint(serve))
+	for _, version := range []string{"", "/api/v2"} { // of finAPI Access
+		mux.Handle(version+"/oauth/token", h.endpoint(finAPI, func(w http.ResponseWriter, r *http.Request) *fault { return h.token(w, r, finAPI) }))
+		mux.Handle(version+"/oauth/revoke", h.endpoint(finAPI, h.revoke))
 	}
+	mux.Handle("/token", h.endpoint(oxlin, func(w http.ResponseWriter, r *http.Request) *fault { return h.token(w, r, oxlin) }))
 }
 
 // endpoint is what the three have in common.
-func (h *Handler) endpoint(serve func(http.ResponseWriter, *http.Request) *fault) http.Handler {
+func (h *Handler) endpoint(face face, serve func(http.ResponseWriter, *http.Request) *fault) http.Handler {
+	write := func(w http.ResponseWriter, r *http.Request, f *fault) {
+		if f.locked {
+			f.status = face.locked
+		}
+		write(w, f, face.fault(h, w, r, f))
+	}
 	return h.limit.Middleware(
 		func(r *http.Request) (netip.Prefix, bool) { return h.proxies.ClientNet(r), true },
-		func(w http.ResponseWriter, _ *http.Request, wait time.Duration) {
-			write(w, &fault{status: http.StatusTooManyRequests, code: "temporarily_unavailable", text: "too many requests", retryAfter: wait})
+		func(w http.ResponseWriter, r *http.Request, wait time.Duration) {
+			write(w, r, &fault{status: http.StatusTooManyRequests, code: "temporarily_unavailable", text: "too many requests", retryAfter: wait})
 		},
 	)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			write(w, &fault{status: http.StatusMethodNotAllowed, code: "invalid_request", text: "the method must be POST"})
+			write(w, r, &fault{status: http.StatusMethodNotAllowed, code: "invalid_request", text: "the method must be POST"})
 			return
 		}
 		if f := serve(w, r); f != nil {
-			write(w, f)
+			write(w, r, f)
 		}
 	}))
 }
@@ -246,7 +265,7 @@ func (h *Handler) faultOf(ctx context.Context, client bankfeed.Client, err error
 	case errors.Is(err, access.ErrScope):
 		return &fault{status: http.StatusBadRequest, code: "invalid_scope", text: "scope " + access.ErrScope.Text}
 	case errors.As(err, &e) && e.Kind == bankfeed.RateLimited:
-		return &fault{status: http.StatusTooManyRequests, code: "invalid_grant", text: e.Text, retryAfter: e.RetryAfter}
+		return &fault{status: http.StatusTooManyRequests, code: "invalid_grant", text: e.Text, retryAfter: e.RetryAfter, locked: true}
 	}
 	if ctx.Err() == nil { // else nobody waits for the answer
 		h.log.ErrorContext(ctx, "token request failed", "tenant", client.Tenant, "client", client.ID, "error", err)

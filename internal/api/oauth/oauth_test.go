@@ -47,7 +47,7 @@ func each(t *testing.T, test func(t *testing.T, f *fixture)) {
 		require.NoError(t, err)
 		oauth.New(f.access, oauth.Options{
 			Limit: access.NewLimiter[netip.Prefix](oauth.DefaultRate, oauth.DefaultBurst, 100, now),
-			Log:   slog.New(slog.NewTextHandler(f.log, nil)),
+			Log:   slog.New(slog.NewTextHandler(f.log, nil)), Now: now,
 		}).Mount(f.mux)
 		test(t, f)
 	})
@@ -297,6 +297,10 @@ func TestRequestsAreLimitedByAddress(t *testing.T) {
 
 func TestRevoke(t *testing.T) {
 	each(t, func(t *testing.T, f *fixture) {
+		later := f.form("/api/v2/oauth/token", "grant_type=client_credentials")
+		require.Equal(t, 200, f.form("/api/v2/oauth/revoke", "token="+later.AccessToken).status, "as clients of today's Access call it")
+		require.False(t, f.lives(later.AccessToken))
+
 		login := func() answer {
 			return f.form("/oauth/token", "grant_type=password", "username=psu", "password=secret-password")
 		}
@@ -348,4 +352,36 @@ func TestBrokenBody(t *testing.T) {
 	w := httptest.NewRecorder()
 	mux.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/token", brokenBody{}))
 	require.Equal(t, http.StatusBadRequest, w.Code)
+}
+
+// finAPI's clients decode a 400, 403 or 423 of the token endpoint as they decode
+// every other error, and a 401 as OAuth 2.0 has it. Both shapes are in one body.
+func TestFinAPIErrors(t *testing.T) {
+	each(t, func(t *testing.T, f *fixture) {
+		shape := func(a answer, code, text string) {
+			t.Helper()
+			require.Regexp(t, `^\{"error":"[a-z_]+","error_description":"[^"]+","errors":\[\{"message":"[^"]+","code":"`+code+`","type":"BUSINESS"\}\],`+
+				`"date":"2026-03-02 [0-9:.]{12}","requestId":"","endpoint":"POST /oauth/[a-z]+"\}\n$`, a.body)
+			require.Contains(t, a.body, text)
+		}
+		for range 5 {
+			a := f.form("/oauth/token", "grant_type=password", "username=psu", "password=wrong")
+			a.refused(t, 400, "invalid_grant", "")
+			shape(a, "BAD_REQUEST", access.ErrGrant.Text)
+		}
+		locked := f.form("/oauth/token", "grant_type=password", "username=psu", "password=secret-password")
+		locked.refused(t, 423, "invalid_grant", "")
+		shape(locked, "LOCKED", "")
+		require.Equal(t, "1", locked.header.Get("Retry-After"))
+
+		a := f.form("/oauth/token", "grant_type=client_credentials", "client_secret=wrong")
+		a.refused(t, 401, "invalid_client", "")
+		require.NotContains(t, a.body, "errors")
+
+		f.now = f.now.Add(time.Minute)
+		user := f.form("/oauth/token", "grant_type=password", "username=psu", "password=secret-password")
+		r := post("/oauth/revoke", formType, "token=x")
+		r.Header.Set("Authorization", "Bearer "+user.AccessToken)
+		shape(f.send(r), "FORBIDDEN", "client token")
+	})
 }

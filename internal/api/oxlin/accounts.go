@@ -7,22 +7,23 @@ import (
 	"strings"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
 var (
-	accountType   = param{name: "type", doc: "Only accounts of this type.", schema: oneOf(oxlin.AccountTypes)}
-	accountQuery  = param{name: "q", doc: "Only accounts whose name, number or IBAN holds this text, in any case.", schema: text(100)}
-	accountStatus = param{name: "status", doc: "Only accounts of this status.", schema: oneOf(oxlin.AccountStatuses)}
-	connectionID  = param{name: "connection_id", doc: "Only accounts of this connection.", schema: text(64)}
-	accountUsage  = param{name: "usage", doc: "Only accounts of this usage.", schema: oneOf(oxlin.Usages)}
-	accountSort   = param{name: "sort", doc: "The order; with a minus from the end. Without it the order in which they were found.",
-		schema: oneOf([]string{"id", "-id", "name", "-name", "type", "-type", "creation_date", "-creation_date"})}
+	accountType   = dialect.Param{Name: "type", Doc: "Only accounts of this type.", Schema: dialect.OneOf(oxlin.AccountTypes)}
+	accountQuery  = dialect.Param{Name: "q", Doc: "Only accounts whose name, number or IBAN holds this text, in any case.", Schema: dialect.Text(100)}
+	accountStatus = dialect.Param{Name: "status", Doc: "Only accounts of this status.", Schema: dialect.OneOf(oxlin.AccountStatuses)}
+	connectionID  = dialect.Param{Name: "connection_id", Doc: "Only accounts of this connection.", Schema: dialect.Text(64)}
+	accountUsage  = dialect.Param{Name: "usage", Doc: "Only accounts of this usage.", Schema: dialect.OneOf(oxlin.Usages)}
+	accountSort   = dialect.Param{Name: "sort", Doc: "The order; with a minus from the end. Without it the order in which they were found.",
+		Schema: dialect.OneOf([]string{"id", "-id", "name", "-name", "type", "-type", "creation_date", "-creation_date"})}
 
-	accountParams = []param{userID, connectionID, accountType, accountStatus, accountUsage, accountQuery, accountSort, page, limit}
+	accountParams = []dialect.Param{userID, connectionID, accountType, accountStatus, accountUsage, accountQuery, accountSort, page, limit}
 )
 
-func (a *API) listAccounts(c *call) error {
+func (a *API) listAccounts(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
@@ -31,11 +32,11 @@ func (a *API) listAccounts(c *call) error {
 	if err != nil {
 		return err
 	}
-	order, err := c.text(accountSort)
+	order, err := c.Text(accountSort)
 	if err != nil {
 		return err
 	}
-	offset, most, err := c.page()
+	offset, most, err := readPage(c)
 	if err != nil {
 		return err
 	}
@@ -44,10 +45,10 @@ func (a *API) listAccounts(c *call) error {
 		return err
 	}
 	filter := bankfeed.AccountFilter{Removed: true}
-	if filter.Connection, err = c.knownConnection(connections); err != nil {
+	if filter.Connection, err = knownConnection(c, connections); err != nil {
 		return err
 	}
-	accounts, err := a.Reader.Accounts(c.ctx(), c.tenant(), user, filter)
+	accounts, err := a.Reader.Accounts(c.Context(), c.Tenant(), user, filter)
 	if err != nil {
 		return err
 	}
@@ -63,12 +64,12 @@ func (a *API) listAccounts(c *call) error {
 		}
 	}
 	list = list[min(offset, len(list)):]
-	return c.write(http.StatusOK, list[:min(most, len(list))])
+	return c.Write(http.StatusOK, list[:min(most, len(list))])
 }
 
 // connections are the user's, by number.
-func (a *API) connections(c *call, user bankfeed.UserID) (map[bankfeed.ConnectionID]bankfeed.Connection, error) {
-	list, err := a.Reader.Connections(c.ctx(), c.tenant(), user)
+func (a *API) connections(c *dialect.Call, user bankfeed.UserID) (map[bankfeed.ConnectionID]bankfeed.Connection, error) {
+	list, err := a.Reader.Connections(c.Context(), c.Tenant(), user)
 	of := make(map[bankfeed.ConnectionID]bankfeed.Connection, len(list))
 	for _, conn := range list {
 		of[conn.ID] = conn
@@ -78,8 +79,8 @@ func (a *API) connections(c *call, user bankfeed.UserID) (map[bankfeed.Connectio
 
 // knownConnection reads the filter; a connection that is not the user's is
 // unknown.
-func (c *call) knownConnection(connections map[bankfeed.ConnectionID]bankfeed.Connection) (bankfeed.ConnectionID, error) {
-	s, err := c.text(connectionID)
+func knownConnection(c *dialect.Call, connections map[bankfeed.ConnectionID]bankfeed.Connection) (bankfeed.ConnectionID, error) {
+	s, err := c.Text(connectionID)
 	if s == "" || err != nil {
 		return 0, err
 	}
@@ -90,11 +91,11 @@ func (c *call) knownConnection(connections map[bankfeed.ConnectionID]bankfeed.Co
 	return bankfeed.ConnectionID(n), nil
 }
 
-func (a *API) accountFilter(c *call) (func(oxlin.Account) bool, error) {
+func (a *API) accountFilter(c *dialect.Call) (func(oxlin.Account) bool, error) {
 	var values [4]string
-	for i, p := range [...]param{accountType, accountStatus, accountUsage, accountQuery} {
+	for i, p := range [...]dialect.Param{accountType, accountStatus, accountUsage, accountQuery} {
 		var err error
-		if values[i], err = c.text(p); err != nil {
+		if values[i], err = c.Text(p); err != nil {
 			return nil, err
 		}
 	}
@@ -126,17 +127,17 @@ func sortAccounts(accounts []bankfeed.Account, order string) {
 	})
 }
 
-// page reads which part of a list is asked for.
-func (c *call) page() (offset, most int, err error) {
-	number, err := c.integer(page)
+// readPage reads which part of a list is asked for.
+func readPage(c *dialect.Call) (offset, most int, err error) {
+	number, err := c.Integer(page)
 	if err != nil {
 		return 0, 0, err
 	}
-	most, err = c.integer(limit)
+	most, err = c.Integer(limit)
 	return (number - 1) * most, most, err
 }
 
-func (a *API) getAccount(c *call) error {
+func (a *API) getAccount(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
@@ -145,13 +146,13 @@ func (a *API) getAccount(c *call) error {
 	if err != nil {
 		return err
 	}
-	acc, err := a.Reader.Account(c.ctx(), c.tenant(), user, id)
+	acc, err := a.Reader.Account(c.Context(), c.Tenant(), user, id)
 	if err != nil {
 		return err
 	}
-	conn, err := a.Reader.Connection(c.ctx(), c.tenant(), user, acc.Connection)
+	conn, err := a.Reader.Connection(c.Context(), c.Tenant(), user, acc.Connection)
 	if err != nil {
 		return err
 	}
-	return c.write(http.StatusOK, oxlin.RenderAccount(acc, conn))
+	return c.Write(http.StatusOK, oxlin.RenderAccount(acc, conn))
 }

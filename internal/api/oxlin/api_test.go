@@ -481,5 +481,6 @@ func TestDocument(t *testing.T) {
 	require.Equal(t, "3.1.0", c.doc.OpenAPI)
 	require.NotNil(t, c.doc.Paths.Find("/queues/{queue_id}"), "as the location header names it")
 	require.Equal(t, "number", c.doc.Components.Schemas["Transaction"].Value.Properties["amount"].Value.Type.Slice()[0])
+	require.NotNil(t, c.doc.Paths.Find("/v2.1/queues/{queue_id}").Get.Responses.Value("200").Value.Content["text/event-stream"])
 	require.Contains(t, c.doc.Components.Schemas["Event"].Value.Properties["event_type"].Value.Enum, "SYNC_ALL_SUCCESS")
 }

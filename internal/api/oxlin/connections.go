@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
@@ -50,12 +51,12 @@ type syncRequest struct {
 	SessionExternalID string `json:"session_external_id,omitempty" maxLength:"512" doc:"Your own id of this synchronization."`
 }
 
-var syncType = param{name: "type", schema: oneOf([]bankfeed.SessionType{bankfeed.SessionAll, bankfeed.SessionListAccounts}),
-	doc: "Without it ALL. LIST_ACCOUNTS reads the account lists, then an ALL follows by itself."}
+var syncType = dialect.Param{Name: "type", Schema: dialect.OneOf([]bankfeed.SessionType{bankfeed.SessionAll, bankfeed.SessionListAccounts}),
+	Doc: "Without it ALL. LIST_ACCOUNTS reads the account lists, then an ALL follows by itself."}
 
 // linking reads what both linking and renewing are told.
-func (r LinkRequest) linking(c *call, user bankfeed.UserID, providerID string) (bankfeed.Linking, error) {
-	psu, err := c.psu()
+func (r LinkRequest) linking(c *dialect.Call, user bankfeed.UserID, providerID string) (bankfeed.Linking, error) {
+	psu, err := c.PSU()
 	if err != nil {
 		return bankfeed.Linking{}, err
 	}
@@ -63,7 +64,7 @@ func (r LinkRequest) linking(c *call, user bankfeed.UserID, providerID string) (
 		return bankfeed.Linking{}, err
 	}
 	l := bankfeed.Linking{
-		Tenant: c.tenant(), User: user, Sandbox: c.caller.Client.Sandbox, RedirectURL: r.RedirectURL, PSU: psu,
+		Tenant: c.Tenant(), User: user, Sandbox: c.Caller.Client.Sandbox, RedirectURL: r.RedirectURL, PSU: psu,
 		SessionExternalID: r.SessionExternalID, ConsentExternalID: r.ConsentExternalID,
 	}
 	for i, ch := range r.Channels {
@@ -98,13 +99,13 @@ func checkRedirect(s string) error {
 	return nil
 }
 
-func (a *API) createConnection(c *call) error {
+func (a *API) createConnection(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
 	}
 	var body newConnection
-	if err := c.body(&body); err != nil {
+	if err := c.Body(&body); err != nil {
 		return err
 	}
 	l, err := body.linking(c, user, body.ProviderID)
@@ -112,11 +113,11 @@ func (a *API) createConnection(c *call) error {
 		return err
 	}
 	l.Provider = body.ProviderID
-	linked, err := a.Linker.Link(c.ctx(), l)
+	linked, err := a.Linker.Link(c.Context(), l)
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Location", connectionPath(linked.Connection.ID))
+	c.W.Header().Set("Location", connectionPath(linked.Connection.ID))
 	return a.writeLinked(c, http.StatusCreated, linked, nil)
 }
 
@@ -124,16 +125,16 @@ func connectionPath(id bankfeed.ConnectionID) string {
 	return prefix + "/connections/" + strconv.FormatInt(int64(id), 10)
 }
 
-func (a *API) editCredentials(c *call) error {
+func (a *API) editCredentials(c *dialect.Call) error {
 	user, id, err := a.owned(c)
 	if err != nil {
 		return err
 	}
 	var body editCredentials
-	if err := c.body(&body); err != nil {
+	if err := c.Body(&body); err != nil {
 		return err
 	}
-	old, err := a.Reader.Connection(c.ctx(), c.tenant(), user, id)
+	old, err := a.Reader.Connection(c.Context(), c.Tenant(), user, id)
 	if err != nil {
 		return err
 	}
@@ -142,11 +143,11 @@ func (a *API) editCredentials(c *call) error {
 		return err
 	}
 	l.Renew = id
-	accounts, err := a.Reader.Accounts(c.ctx(), c.tenant(), user, bankfeed.AccountFilter{Connection: id})
+	accounts, err := a.Reader.Accounts(c.Context(), c.Tenant(), user, bankfeed.AccountFilter{Connection: id})
 	if err != nil {
 		return err
 	}
-	linked, err := a.Linker.Link(c.ctx(), l)
+	linked, err := a.Linker.Link(c.Context(), l)
 	if err != nil {
 		return err
 	}
@@ -155,7 +156,7 @@ func (a *API) editCredentials(c *call) error {
 
 // writeLinked answers with the connection, and on each channel with what its
 // user must do next.
-func (a *API) writeLinked(c *call, status int, linked bankfeed.Linked, accounts []bankfeed.Account) error {
+func (a *API) writeLinked(c *dialect.Call, status int, linked bankfeed.Linked, accounts []bankfeed.Account) error {
 	w, err := a.detail(c, linked.Connection, accounts)
 	if err != nil {
 		return err
@@ -168,13 +169,13 @@ func (a *API) writeLinked(c *call, status int, linked bankfeed.Linked, accounts 
 			}
 		}
 	}
-	return c.write(status, w)
+	return c.Write(status, w)
 }
 
 // detail adds what the provider defines. A provider that left the hub's list
 // leaves its connections readable.
-func (a *API) detail(c *call, conn bankfeed.Connection, accounts []bankfeed.Account) (oxlin.ConnectionDetail, error) {
-	p, err := a.Linker.Provider(conn.ProviderID, c.caller.Client.Sandbox)
+func (a *API) detail(c *dialect.Call, conn bankfeed.Connection, accounts []bankfeed.Account) (oxlin.ConnectionDetail, error) {
+	p, err := a.Linker.Provider(conn.ProviderID, c.Caller.Client.Sandbox)
 	if err != nil && !errors.Is(err, bankfeed.ErrNotFound) {
 		return oxlin.ConnectionDetail{}, err
 	}
@@ -183,7 +184,7 @@ func (a *API) detail(c *call, conn bankfeed.Connection, accounts []bankfeed.Acco
 
 // owned reads the user and the connection that a request is about, which need
 // not belong together.
-func (a *API) owned(c *call) (user bankfeed.UserID, id bankfeed.ConnectionID, err error) {
+func (a *API) owned(c *dialect.Call) (user bankfeed.UserID, id bankfeed.ConnectionID, err error) {
 	if user, err = a.user(c); err != nil {
 		return 0, 0, err
 	}
@@ -191,16 +192,16 @@ func (a *API) owned(c *call) (user bankfeed.UserID, id bankfeed.ConnectionID, er
 	return user, id, err
 }
 
-func (a *API) listConnections(c *call) error {
+func (a *API) listConnections(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
 	}
-	connections, err := a.Reader.Connections(c.ctx(), c.tenant(), user)
+	connections, err := a.Reader.Connections(c.Context(), c.Tenant(), user)
 	if err != nil {
 		return err
 	}
-	accounts, err := a.Reader.Accounts(c.ctx(), c.tenant(), user, bankfeed.AccountFilter{})
+	accounts, err := a.Reader.Accounts(c.Context(), c.Tenant(), user, bankfeed.AccountFilter{})
 	if err != nil {
 		return err
 	}
@@ -214,19 +215,19 @@ func (a *API) listConnections(c *call) error {
 			return err
 		}
 	}
-	return c.write(http.StatusOK, list)
+	return c.Write(http.StatusOK, list)
 }
 
-func (a *API) getConnection(c *call) error {
+func (a *API) getConnection(c *dialect.Call) error {
 	user, id, err := a.owned(c)
 	if err != nil {
 		return err
 	}
-	conn, err := a.Reader.Connection(c.ctx(), c.tenant(), user, id)
+	conn, err := a.Reader.Connection(c.Context(), c.Tenant(), user, id)
 	if err != nil {
 		return err
 	}
-	accounts, err := a.Reader.Accounts(c.ctx(), c.tenant(), user, bankfeed.AccountFilter{Connection: id})
+	accounts, err := a.Reader.Accounts(c.Context(), c.Tenant(), user, bankfeed.AccountFilter{Connection: id})
 	if err != nil {
 		return err
 	}
@@ -234,38 +235,38 @@ func (a *API) getConnection(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.write(http.StatusOK, w)
+	return c.Write(http.StatusOK, w)
 }
 
-func (a *API) deleteConnection(c *call) error {
+func (a *API) deleteConnection(c *dialect.Call) error {
 	user, id, err := a.owned(c)
 	if err != nil {
 		return err
 	}
-	if err := a.Linker.DeleteConnection(c.ctx(), c.tenant(), user, id); err != nil {
+	if err := a.Linker.DeleteConnection(c.Context(), c.Tenant(), user, id); err != nil {
 		return err
 	}
-	return c.write(http.StatusNoContent, nil)
+	return c.Write(http.StatusNoContent, nil)
 }
 
-func (a *API) answerChallenge(c *call) error {
+func (a *API) answerChallenge(c *dialect.Call) error {
 	user, id, err := a.owned(c)
 	if err != nil {
 		return err
 	}
 	var body userInput
-	if err := c.body(&body); err != nil {
+	if err := c.Body(&body); err != nil {
 		return err
 	}
-	psu, err := c.psu()
+	psu, err := c.PSU()
 	if err != nil {
 		return err
 	}
-	conn, err := a.Reader.Connection(c.ctx(), c.tenant(), user, id)
+	conn, err := a.Reader.Connection(c.Context(), c.Tenant(), user, id)
 	if err != nil {
 		return err
 	}
-	answer := bankfeed.Answer{Tenant: c.tenant(), User: user, Connection: id, PSU: psu, MethodID: body.MethodID, Code: body.Code}
+	answer := bankfeed.Answer{Tenant: c.Tenant(), User: user, Connection: id, PSU: psu, MethodID: body.MethodID, Code: body.Code}
 	if body.ChannelDefinitionID != "" {
 		owner, mode, ok := bankfeed.ParseChannelDefinitionID(body.ChannelDefinitionID)
 		if !ok || owner != conn.ProviderID || conn.Channel(mode) == nil {
@@ -276,18 +277,18 @@ func (a *API) answerChallenge(c *call) error {
 	if body.Credentials != nil {
 		answer.Login, answer.Password = body.Credentials.Login, body.Credentials.Password
 	}
-	step, err := a.Linker.Answer(c.ctx(), answer)
+	step, err := a.Linker.Answer(c.Context(), answer)
 	if err != nil {
 		return err
 	}
-	return c.write(http.StatusOK, oxlin.RenderStep(conn.ProviderID, step))
+	return c.Write(http.StatusOK, oxlin.RenderStep(conn.ProviderID, step))
 }
 
 // order reads what both ways of synchronizing are told. Whoever asks over this
 // API is its user's agent, present or not.
-func (a *API) order(c *call, user bankfeed.UserID) (o bankfeed.SyncOrder, err error) {
-	o = bankfeed.SyncOrder{Tenant: c.tenant(), User: user, Type: bankfeed.SessionAll, Initiator: bankfeed.ByUser}
-	kind, err := c.text(syncType)
+func (a *API) order(c *dialect.Call, user bankfeed.UserID) (o bankfeed.SyncOrder, err error) {
+	o = bankfeed.SyncOrder{Tenant: c.Tenant(), User: user, Type: bankfeed.SessionAll, Initiator: bankfeed.ByUser}
+	kind, err := c.Text(syncType)
 	if err != nil {
 		return o, err
 	}
@@ -295,15 +296,15 @@ func (a *API) order(c *call, user bankfeed.UserID) (o bankfeed.SyncOrder, err er
 		o.Type = bankfeed.SessionType(kind)
 	}
 	var body syncRequest
-	if err := c.body(&body); err != nil {
+	if err := c.Body(&body); err != nil {
 		return o, err
 	}
 	o.ExternalID = body.SessionExternalID
-	o.PSU, err = c.psu()
+	o.PSU, err = c.PSU()
 	return o, err
 }
 
-func (a *API) synchronize(c *call) error {
+func (a *API) synchronize(c *dialect.Call) error {
 	user, id, err := a.owned(c)
 	if err != nil {
 		return err
@@ -313,13 +314,13 @@ func (a *API) synchronize(c *call) error {
 		return err
 	}
 	o.Connection = id
-	if _, _, err := a.Syncer.Synchronize(c.ctx(), o); err != nil {
+	if _, _, err := a.Syncer.Synchronize(c.Context(), o); err != nil {
 		return err
 	}
-	return c.write(http.StatusNoContent, nil)
+	return c.Write(http.StatusNoContent, nil)
 }
 
-func (a *API) synchronizeAll(c *call) error {
+func (a *API) synchronizeAll(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
@@ -328,7 +329,7 @@ func (a *API) synchronizeAll(c *call) error {
 	if err != nil {
 		return err
 	}
-	sessions, err := a.Syncer.SynchronizeAll(c.ctx(), o)
+	sessions, err := a.Syncer.SynchronizeAll(c.Context(), o)
 	if err != nil {
 		return err
 	}
@@ -336,21 +337,21 @@ func (a *API) synchronizeAll(c *call) error {
 	for i, s := range sessions {
 		links[i] = oxlin.Link{Rel: "connection", Href: connectionPath(s.Connection)}
 	}
-	return c.write(http.StatusOK, links)
+	return c.Write(http.StatusOK, links)
 }
 
-func (a *API) listProviders(c *call) error {
+func (a *API) listProviders(c *dialect.Call) error {
 	list := []oxlin.Provider{}
-	for _, p := range a.Linker.Providers(c.caller.Client.Sandbox) {
+	for _, p := range a.Linker.Providers(c.Caller.Client.Sandbox) {
 		list = append(list, oxlin.RenderProvider(p))
 	}
-	return c.write(http.StatusOK, list)
+	return c.Write(http.StatusOK, list)
 }
 
-func (a *API) getProvider(c *call) error {
-	p, err := a.Linker.Provider(c.r.PathValue("id"), c.caller.Client.Sandbox)
+func (a *API) getProvider(c *dialect.Call) error {
+	p, err := a.Linker.Provider(c.R.PathValue("id"), c.Caller.Client.Sandbox)
 	if err != nil {
 		return err
 	}
-	return c.write(http.StatusOK, oxlin.RenderProvider(p))
+	return c.Write(http.StatusOK, oxlin.RenderProvider(p))
 }

@@ -1,39 +1,22 @@
 package oxlin
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/bankfeed/bankfeed"
-	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
-// fault is an error that this dialect names more precisely than its kind.
+// fault is an answer that is not a success.
 type fault struct {
 	status int
 	body   oxlin.Error
 }
 
-func (f *fault) Error() string { return f.body.Description }
-
 func faultf(status int, code oxlin.ErrorCode, text string) *fault {
 	return &fault{status, oxlin.Error{Code: code, Description: text}}
-}
-
-var (
-	errMethod  = faultf(http.StatusMethodNotAllowed, oxlin.CodeMethodNotAllowed, "this path does not know the method; see the Allow header")
-	errNoToken = faultf(http.StatusUnauthorized, oxlin.CodeInvalidToken, "an access token is needed")
-)
-
-func missing(field string) error {
-	return faultf(http.StatusBadRequest, oxlin.CodeParameterMissing, field+" is missing")
-}
-
-func malformed(text string) error {
-	return faultf(http.StatusBadRequest, oxlin.CodeFormatError, text)
 }
 
 // table is the dialect's one table from kind of error to answer.
@@ -56,16 +39,21 @@ var table = map[bankfeed.ErrorKind]struct {
 
 // faultOf is the answer to an error. What has no kind tells nothing.
 func faultOf(err error) *fault {
-	var f *fault
-	if errors.As(err, &f) {
-		return f
-	}
 	var e *bankfeed.Error
-	if !errors.As(err, &e) {
+	var missing *dialect.MissingError
+	var malformed *dialect.MalformedError
+	switch {
+	case errors.Is(err, dialect.ErrMethod):
+		return faultf(http.StatusMethodNotAllowed, oxlin.CodeMethodNotAllowed, dialect.ErrMethod.Text)
+	case errors.As(err, &missing):
+		return faultf(http.StatusBadRequest, oxlin.CodeParameterMissing, missing.Error())
+	case errors.As(err, &malformed):
+		return faultf(http.StatusBadRequest, oxlin.CodeFormatError, malformed.Error())
+	case !errors.As(err, &e):
 		e = &bankfeed.Error{Kind: bankfeed.Internal}
 	}
 	row := table[e.Kind]
-	f = faultf(row.status, row.code, e.Text)
+	f := faultf(row.status, row.code, e.Text)
 	switch {
 	case e.Kind == bankfeed.Internal:
 		f.body.Description = "internal error"
@@ -78,34 +66,8 @@ func faultOf(err error) *fault {
 	return f
 }
 
-// refuse answers with an error, and logs it if the answer hides it.
-func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
+// answerTo is faultOf as the mechanism asks for it.
+func answerTo(_ http.ResponseWriter, _ *http.Request, err error) (status int, body any) {
 	f := faultOf(err)
-	if r.Context().Err() != nil {
-		return // nobody is there to be told
-	}
-	var e *bankfeed.Error
-	switch f.status {
-	case http.StatusInternalServerError:
-		a.Log.ErrorContext(r.Context(), "request failed", "api", "oxlin", "method", r.Method, "route", r.Pattern, "error", err)
-	case http.StatusUnauthorized:
-		challenge := `Bearer realm="bankfeed"`
-		if !errors.Is(err, errNoToken) {
-			challenge += `, error="invalid_token"`
-		}
-		w.Header().Set("WWW-Authenticate", challenge)
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		if errors.As(err, &e) && e.RetryAfter > 0 {
-			w.Header().Set("Retry-After", access.RetryAfter(e.RetryAfter))
-		}
-	}
-	body, err := json.Marshal(f.body)
-	if err != nil { // it is made of two strings
-		http.Error(w, http.StatusText(f.status), f.status)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(f.status)
-	w.Write(body)
+	return f.status, f.body
 }

@@ -5,44 +5,9 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/danielgtaylor/huma/v2"
-
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
-
-// operation is one row of the API: what is served and what is documented.
-type operation struct {
-	method, path string // the path without the version
-	root         bool   // also served without the version, since location headers name it so
-	id           string
-	summary      string
-	about        string
-	scopes       []string // a token with scopes needs one of these; none: any token will do
-	params       []param
-	body         reflect.Type // of the request; nil: none is read
-	optional     bool         // the body may be absent
-	status       int          // of success
-	location     string       // what the header of that name points to, if the answer has one
-	answer       reflect.Type // nil: no body
-	also         []int        // what may come beside the answers that every operation has
-	handle       func(*call) error
-
-	schema *huma.Schema // of body
-}
-
-// paths are where it is served.
-func (op *operation) paths() []string {
-	if op.root {
-		return []string{prefix + op.path, op.path}
-	}
-	return []string{prefix + op.path}
-}
-
-// allowed: a token that was issued without a scope is not restricted.
-func (op *operation) allowed(scopes []string) bool {
-	return len(scopes) == 0 || len(op.scopes) == 0 ||
-		slices.ContainsFunc(op.scopes, func(s string) bool { return slices.Contains(scopes, s) })
-}
 
 // Scopes, as the vendor's clients ask for them.
 const (
@@ -55,150 +20,127 @@ const (
 	scopeTransactionsRead  = "transactions_read"
 )
 
-// param is a parameter of the query or a header.
-type param struct {
-	name   string
-	doc    string
-	schema *huma.Schema
-	header bool
-}
-
-func integer(least, most, def int) *huma.Schema {
-	lo, hi := float64(least), float64(most)
-	return &huma.Schema{Type: huma.TypeInteger, Minimum: &lo, Maximum: &hi, Default: def}
-}
-
-func text(most int) *huma.Schema { return &huma.Schema{Type: huma.TypeString, MaxLength: &most} }
-
-func oneOf[W ~string](words []W) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeString, Enum: enum(words)}
-}
-
-func listOf[W ~string](words []W) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeArray, Items: oneOf(words)}
-}
-
-func enum[W ~string](words []W) []any {
-	values := make([]any, len(words))
-	for i, w := range words {
-		values[i] = string(w)
-	}
-	return values
-}
-
 // Parameters that several operations share.
 var (
-	userID = param{name: "user_id", doc: "The user. A client token needs it; a user token acts for its own user only.", schema: text(64)}
-	page   = param{name: "page", doc: "Counted from 1. A page shorter than limit is the last one.", schema: integer(1, 1_000_000, 1)}
-	limit  = param{name: "limit", doc: "Entries on a page.", schema: integer(1, 500, 100)}
-
-	psuAddress = param{name: "PSU-IP-Address", header: true, schema: text(45),
-		doc: "The IP address of the user's device. It says that the user is present, and is passed on to the bank: never send anything else."}
-	psuAgent = param{name: "PSU-User-Agent", header: true, schema: text(512), doc: "The user's browser or app; passed on to the bank."}
+	userID = dialect.Param{Name: "user_id", Doc: "The user. A client token needs it; a user token acts for its own user only.", Schema: dialect.Text(64)}
+	page   = dialect.Param{Name: "page", Doc: "Counted from 1. A page shorter than limit is the last one.", Schema: dialect.Integer(1, 1_000_000, 1)}
+	limit  = dialect.Param{Name: "limit", Doc: "Entries on a page.", Schema: dialect.Integer(1, 500, 100)}
 )
 
+// versioned is the path of an operation. atRoot is one that is also served
+// without the version, since location headers name it so.
+func versioned(path string) []string { return []string{prefix + path} }
+
+func atRoot(path string) []string { return []string{prefix + path, path} }
+
 // operations is the whole API.
-func (a *API) operations() []*operation {
+func (a *API) operations() []*dialect.Operation {
 	manage, read := []string{scopeConnectionsManage}, []string{scopeAccountsRead, scopeAccountsManage}
-	attended := []param{userID, psuAddress, psuAgent}
-	return []*operation{
+	attended := []dialect.Param{userID, dialect.PSUAddress, dialect.PSUAgent}
+	all := []*dialect.Operation{
 		{
-			method: "POST", path: "/users", id: "createUser", summary: "Create a user", scopes: []string{scopeUsersCreate}, body: typeOf[newUser](),
-			status: http.StatusCreated, location: "the user", also: []int{http.StatusConflict}, handle: a.createUser,
-			about: "With a client token.",
+			Method: "POST", Paths: versioned("/users"), ID: "createUser", Tag: "users", Summary: "Create a user", Scopes: []string{scopeUsersCreate}, Body: typeOf[newUser](),
+			Status: http.StatusCreated, Location: "the user", Also: []int{http.StatusConflict}, Handle: a.createUser,
+			About: "With a client token.",
 		},
 		{
-			method: "GET", path: "/users/{user_id}", root: true, id: "getUser", summary: "Read a user", params: []param{userID},
-			status: http.StatusOK, answer: typeOf[oxlin.User](), handle: a.getUser, about: "`me` is the token's own user.",
+			Method: "GET", Paths: atRoot("/users/{user_id}"), ID: "getUser", Tag: "users", Summary: "Read a user", Params: []dialect.Param{userID},
+			Status: http.StatusOK, Answer: typeOf[oxlin.User](), Handle: a.getUser, About: "`me` is the token's own user.",
 		},
 		{
-			method: "DELETE", path: "/users/{user_id}", root: true, id: "deleteUser", summary: "Erase a user and everything that belongs to it",
-			scopes: []string{scopeProfileEdit, scopeUsersCreate}, params: []param{userID}, status: http.StatusNoContent, handle: a.deleteUser,
-			about: "`me` is the token's own user.",
+			Method: "DELETE", Paths: atRoot("/users/{user_id}"), ID: "deleteUser", Tag: "users", Summary: "Erase a user and everything that belongs to it",
+			Scopes: []string{scopeProfileEdit, scopeUsersCreate}, Params: []dialect.Param{userID}, Status: http.StatusNoContent, Handle: a.deleteUser,
+			About: "`me` is the token's own user.",
 		},
 		{
-			method: "GET", path: "/providers", id: "listProviders", summary: "List the banks", status: http.StatusOK, answer: typeOf[[]oxlin.Provider](),
-			handle: a.listProviders, about: "A sandbox client sees the sandbox's banks, a live one the real ones.",
+			Method: "GET", Paths: versioned("/providers"), ID: "listProviders", Tag: "providers", Summary: "List the banks", Status: http.StatusOK, Answer: typeOf[[]oxlin.Provider](),
+			Handle: a.listProviders, About: "A sandbox client sees the sandbox's banks, a live one the real ones.",
 		},
 		{
-			method: "GET", path: "/providers/{id}", id: "getProvider", summary: "Read a bank", status: http.StatusOK, answer: typeOf[oxlin.Provider](),
-			handle: a.getProvider,
+			Method: "GET", Paths: versioned("/providers/{id}"), ID: "getProvider", Tag: "providers", Summary: "Read a bank", Status: http.StatusOK, Answer: typeOf[oxlin.Provider](),
+			Handle: a.getProvider,
 		},
 		{
-			method: "POST", path: "/connections", id: "createConnection", summary: "Link a bank", scopes: manage, params: attended,
-			body: typeOf[newConnection](), status: http.StatusCreated, location: "the connection", answer: typeOf[oxlin.ConnectionDetail](),
-			also: []int{http.StatusConflict, http.StatusServiceUnavailable}, handle: a.createConnection,
-			about: "Each channel of the answer holds what its user must do next: visit `redirect_url` or answer `challenge`. Without `PSU-IP-Address` an EMBEDDED channel has a `redirect_url` too: a page of the hub that asks the user.",
+			Method: "POST", Paths: versioned("/connections"), ID: "createConnection", Tag: "connections", Summary: "Link a bank", Scopes: manage, Params: attended,
+			Body: typeOf[newConnection](), Status: http.StatusCreated, Location: "the connection", Answer: typeOf[oxlin.ConnectionDetail](),
+			Also: []int{http.StatusConflict, http.StatusServiceUnavailable}, Handle: a.createConnection,
+			About: "Each channel of the answer holds what its user must do next: visit `redirect_url` or answer `challenge`. Without `PSU-IP-Address` an EMBEDDED channel has a `redirect_url` too: a page of the hub that asks the user.",
 		},
 		{
-			method: "GET", path: "/connections", id: "listConnections", summary: "List a user's connections", params: []param{userID},
-			status: http.StatusOK, answer: typeOf[[]oxlin.ConnectionDetail](), handle: a.listConnections,
+			Method: "GET", Paths: versioned("/connections"), ID: "listConnections", Tag: "connections", Summary: "List a user's connections", Params: []dialect.Param{userID},
+			Status: http.StatusOK, Answer: typeOf[[]oxlin.ConnectionDetail](), Handle: a.listConnections,
 		},
 		{
-			method: "POST", path: "/connections/synchronize", id: "synchronizeAll", summary: "Synchronize all connections of a user",
-			scopes: []string{scopeConnectionsSync, scopeConnectionsManage}, params: append([]param{syncType}, attended...), body: typeOf[syncRequest](),
-			optional: true, status: http.StatusOK, answer: typeOf[[]oxlin.Link](), also: []int{http.StatusConflict, http.StatusServiceUnavailable},
-			handle: a.synchronizeAll, about: "The answer links to each connection that is now being synchronized.",
+			Method: "POST", Paths: versioned("/connections/synchronize"), ID: "synchronizeAll", Tag: "connections", Summary: "Synchronize all connections of a user",
+			Scopes: []string{scopeConnectionsSync, scopeConnectionsManage}, Params: append([]dialect.Param{syncType}, attended...), Body: typeOf[syncRequest](),
+			Optional: true, Status: http.StatusOK, Answer: typeOf[[]oxlin.Link](), Also: []int{http.StatusConflict, http.StatusServiceUnavailable},
+			Handle: a.synchronizeAll, About: "The answer links to each connection that is now being synchronized.",
 		},
 		{
-			method: "GET", path: "/connections/{id}", id: "getConnection", summary: "Read a connection", params: []param{userID},
-			status: http.StatusOK, answer: typeOf[oxlin.ConnectionDetail](), handle: a.getConnection,
+			Method: "GET", Paths: versioned("/connections/{id}"), ID: "getConnection", Tag: "connections", Summary: "Read a connection", Params: []dialect.Param{userID},
+			Status: http.StatusOK, Answer: typeOf[oxlin.ConnectionDetail](), Handle: a.getConnection,
 		},
 		{
-			method: "DELETE", path: "/connections/{id}", id: "deleteConnection", summary: "Remove a connection with its data", scopes: manage,
-			params: []param{userID}, status: http.StatusNoContent, also: []int{http.StatusConflict}, handle: a.deleteConnection,
-			about: "Its consents are ended at the bank in the background.",
+			Method: "DELETE", Paths: versioned("/connections/{id}"), ID: "deleteConnection", Tag: "connections", Summary: "Remove a connection with its data", Scopes: manage,
+			Params: []dialect.Param{userID}, Status: http.StatusNoContent, Also: []int{http.StatusConflict}, Handle: a.deleteConnection,
+			About: "Its consents are ended at the bank in the background.",
 		},
 		{
-			method: "PUT", path: "/connections/{id}/credentials", id: "editCredentials", summary: "Renew or repair channels", scopes: manage,
-			params: attended, body: typeOf[editCredentials](), status: http.StatusOK, answer: typeOf[oxlin.ConnectionDetail](),
-			also: []int{http.StatusConflict, http.StatusServiceUnavailable}, handle: a.editCredentials,
-			about: "A new consent for a REDIRECT channel, new credentials for an EMBEDDED one. The answer is that of linking a bank.",
+			Method: "PUT", Paths: versioned("/connections/{id}/credentials"), ID: "editCredentials", Tag: "connections", Summary: "Renew or repair channels", Scopes: manage,
+			Params: attended, Body: typeOf[editCredentials](), Status: http.StatusOK, Answer: typeOf[oxlin.ConnectionDetail](),
+			Also: []int{http.StatusConflict, http.StatusServiceUnavailable}, Handle: a.editCredentials,
+			About: "A new consent for a REDIRECT channel, new credentials for an EMBEDDED one. The answer is that of linking a bank.",
 		},
 		{
-			method: "POST", path: "/connections/{id}/user_inputs", id: "answerChallenge", summary: "Answer a bank's challenge", scopes: manage,
-			params: attended, body: typeOf[userInput](), status: http.StatusOK, answer: typeOf[oxlin.Step](),
-			also: []int{http.StatusConflict, http.StatusServiceUnavailable}, handle: a.answerChallenge,
-			about: "The answer is what the channel needs next: another `challenge` (the same one after a wrong code), a `redirect_url`, or neither.",
+			Method: "POST", Paths: versioned("/connections/{id}/user_inputs"), ID: "answerChallenge", Tag: "connections", Summary: "Answer a bank's challenge", Scopes: manage,
+			Params: attended, Body: typeOf[userInput](), Status: http.StatusOK, Answer: typeOf[oxlin.Step](),
+			Also: []int{http.StatusConflict, http.StatusServiceUnavailable}, Handle: a.answerChallenge,
+			About: "The answer is what the channel needs next: another `challenge` (the same one after a wrong code), a `redirect_url`, or neither.",
 		},
 		{
-			method: "POST", path: "/connections/{id}/synchronize", id: "synchronize", summary: "Synchronize a connection",
-			scopes: []string{scopeConnectionsSync, scopeConnectionsManage}, params: append([]param{syncType}, attended...), body: typeOf[syncRequest](),
-			optional: true, status: http.StatusNoContent, also: []int{http.StatusConflict, http.StatusServiceUnavailable}, handle: a.synchronize,
-			about: "Follow it on a queue that was subscribed before. A synchronization that is running already is joined.",
+			Method: "POST", Paths: versioned("/connections/{id}/synchronize"), ID: "synchronize", Tag: "connections", Summary: "Synchronize a connection",
+			Scopes: []string{scopeConnectionsSync, scopeConnectionsManage}, Params: append([]dialect.Param{syncType}, attended...), Body: typeOf[syncRequest](),
+			Optional: true, Status: http.StatusNoContent, Also: []int{http.StatusConflict, http.StatusServiceUnavailable}, Handle: a.synchronize,
+			About: "Follow it on a queue that was subscribed before. A synchronization that is running already is joined.",
 		},
 		{
-			method: "GET", path: "/accounts", id: "listAccounts", summary: "List a user's accounts", scopes: read, params: accountParams,
-			status: http.StatusOK, answer: typeOf[[]oxlin.Account](), also: []int{http.StatusNotFound}, handle: a.listAccounts,
+			Method: "GET", Paths: versioned("/accounts"), ID: "listAccounts", Tag: "accounts", Summary: "List a user's accounts", Scopes: read, Params: accountParams,
+			Status: http.StatusOK, Answer: typeOf[[]oxlin.Account](), Also: []int{http.StatusNotFound}, Handle: a.listAccounts,
 		},
 		{
-			method: "GET", path: "/accounts/{id}", id: "getAccount", summary: "Read an account", scopes: read, params: []param{userID},
-			status: http.StatusOK, answer: typeOf[oxlin.Account](), handle: a.getAccount,
+			Method: "GET", Paths: versioned("/accounts/{id}"), ID: "getAccount", Tag: "accounts", Summary: "Read an account", Scopes: read, Params: []dialect.Param{userID},
+			Status: http.StatusOK, Answer: typeOf[oxlin.Account](), Handle: a.getAccount,
 		},
 		{
-			method: "GET", path: "/transactions", id: "listTransactions", summary: "List a user's transactions, the newest day first",
-			scopes: []string{scopeTransactionsRead}, params: transactionParams, status: http.StatusOK, answer: typeOf[[]oxlin.Transaction](),
-			also: []int{http.StatusNotFound}, handle: a.listTransactions,
+			Method: "GET", Paths: versioned("/transactions"), ID: "listTransactions", Tag: "transactions", Summary: "List a user's transactions, the newest day first",
+			Scopes: []string{scopeTransactionsRead}, Params: transactionParams, Status: http.StatusOK, Answer: typeOf[[]oxlin.Transaction](),
+			Also: []int{http.StatusNotFound}, Handle: a.listTransactions,
 		},
 		{
-			method: "GET", path: "/transactions/{id}", id: "getTransaction", summary: "Read a transaction", scopes: []string{scopeTransactionsRead},
-			params: []param{userID}, status: http.StatusOK, answer: typeOf[oxlin.Transaction](), handle: a.getTransaction,
+			Method: "GET", Paths: versioned("/transactions/{id}"), ID: "getTransaction", Tag: "transactions", Summary: "Read a transaction", Scopes: []string{scopeTransactionsRead},
+			Params: []dialect.Param{userID}, Status: http.StatusOK, Answer: typeOf[oxlin.Transaction](), Handle: a.getTransaction,
 		},
 		{
-			method: "POST", path: "/queues/subscribe", id: "subscribe", summary: "Subscribe to a new queue", params: []param{userID},
-			body: typeOf[subscription](), status: http.StatusCreated, location: "the queue", handle: a.subscribe,
-			about: "The queue receives every event of the user from now on, until it has not been read for 15 minutes.",
+			Method: "POST", Paths: versioned("/queues/subscribe"), ID: "subscribe", Tag: "queues", Summary: "Subscribe to a new queue", Params: []dialect.Param{userID},
+			Body: typeOf[subscription](), Status: http.StatusCreated, Location: "the queue", Handle: a.subscribe,
+			About: "The queue receives every event of the user from now on, until it has not been read for 15 minutes.",
 		},
 		{
-			method: "GET", path: "/queues/{queue_id}", root: true, id: "readQueue", summary: "Poll or stream a queue", params: queueParams,
-			status: http.StatusOK, answer: typeOf[[]oxlin.Event](), also: []int{http.StatusNoContent, http.StatusGone}, handle: a.readQueue,
-			about: "Without `after`: the next events; asking again says that the last answer arrived, and one that could not be written is repeated. With `after`: what follows that event, and the queue goes on from there. 204 when there is nothing.",
+			Method: "GET", Paths: atRoot("/queues/{queue_id}"), ID: "readQueue", Tag: "queues", Summary: "Poll or stream a queue", Params: queueParams, Describe: describeStream,
+			Status: http.StatusOK, Answer: typeOf[[]oxlin.Event](), Also: []int{http.StatusNoContent, http.StatusGone}, Handle: a.readQueue,
+			About: "Without `after`: the next events; asking again says that the last answer arrived, and one that could not be written is repeated. With `after`: what follows that event, and the queue goes on from there. 204 when there is nothing.",
 		},
 		{
-			method: "DELETE", path: "/queues/{queue_id}", root: true, id: "deleteQueue", summary: "End a queue", params: []param{userID},
-			status: http.StatusNoContent, handle: a.deleteQueue,
+			Method: "DELETE", Paths: atRoot("/queues/{queue_id}"), ID: "deleteQueue", Tag: "queues", Summary: "End a queue", Params: []dialect.Param{userID},
+			Status: http.StatusNoContent, Handle: a.deleteQueue,
 		},
 	}
+	for _, op := range all {
+		if slices.ContainsFunc(op.Params, func(p dialect.Param) bool { return p.Name == userID.Name }) {
+			op.Also = append(op.Also, http.StatusNotFound)
+		}
+	}
+	return all
 }
 
 func typeOf[T any]() reflect.Type { return reflect.TypeFor[T]() }

@@ -8,13 +8,10 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
-
-	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 )
 
 // Access tells who calls and for whom: access.Service.
@@ -74,9 +71,7 @@ type Config struct {
 // /openapi/oxlin.json.
 type API struct {
 	Config
-	mux      *http.ServeMux
-	registry huma.Registry
-	spec     []byte
+	dialect *dialect.API
 }
 
 // prefix is the version in every path but those of location headers.
@@ -85,128 +80,60 @@ const prefix = "/v2.1"
 // New wires the handlers. It fails only if the OpenAPI document cannot be
 // written.
 func New(c Config) (*API, error) {
-	a := &API{Config: c, mux: http.NewServeMux(), registry: newRegistry()}
-	operations := a.operations()
-	paths := map[string]route{}
-	for _, op := range operations {
-		if op.body != nil {
-			op.schema = a.registry.Schema(op.body, false, "")
-		}
-		for _, path := range op.paths() {
-			paths[path] = append(paths[path], op)
-		}
-	}
-	for path, r := range paths {
-		a.mux.HandleFunc(path, func(w http.ResponseWriter, req *http.Request) { a.serve(w, req, r) })
-	}
-	a.mux.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) { a.refuse(w, req, bankfeed.ErrNotFound) })
+	a := &API{Config: c}
 	var err error
-	a.spec, err = a.document(operations)
+	a.dialect, err = dialect.New(dialect.Config{
+		Name: "oxlin", Log: c.Log, Access: c.Access, Limit: c.Limit, Fault: answerTo, Document: document(c.Version),
+	}, a.operations())
 	return a, err
 }
 
 // Mount adds the API to the routes of the hub.
 func (a *API) Mount(mux *http.ServeMux) {
-	mux.Handle(prefix+"/", a)
-	mux.Handle("/queues/{queue_id}", a)
-	mux.Handle("/users/{user_id}", a)
-	mux.HandleFunc("GET /openapi/oxlin.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		w.Write(a.spec)
-	})
+	mux.Handle(prefix+"/", a.dialect)
+	mux.Handle("/queues/{queue_id}", a.dialect)
+	mux.Handle("/users/{user_id}", a.dialect)
+	mux.HandleFunc("GET /openapi/oxlin.json", a.dialect.ServeSpec)
 }
 
 // Spec is the OpenAPI document.
-func (a *API) Spec() []byte { return a.spec }
-
-// ServeHTTP implements http.Handler.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	a.mux.ServeHTTP(w, r)
-}
-
-// route is what one path can do.
-type route []*operation
-
-func (r route) find(method string) *operation {
-	if i := slices.IndexFunc(r, func(op *operation) bool { return op.method == method }); i >= 0 {
-		return r[i]
-	}
-	return nil
-}
-
-func (r route) allow() string {
-	var methods []string
-	for _, op := range r {
-		methods = append(methods, op.method)
-	}
-	slices.Sort(methods)
-	return strings.Join(methods, ", ")
-}
-
-// serve finds the operation, then the caller, then answers.
-func (a *API) serve(w http.ResponseWriter, r *http.Request, paths route) {
-	op := paths.find(r.Method)
-	if op == nil {
-		w.Header().Set("Allow", paths.allow())
-		a.refuse(w, r, errMethod)
-		return
-	}
-	c := &call{api: a, w: w, r: r, op: op, token: func(ctx context.Context) (bankfeed.Caller, error) {
-		bearer, ok := access.Bearer(r)
-		if !ok {
-			return bankfeed.Caller{}, errNoToken
-		}
-		return a.Access.Authenticate(ctx, bearer)
-	}}
-	if err := a.answer(c); err != nil && !c.answered {
-		a.refuse(w, r, err)
-	}
-}
-
-func (a *API) answer(c *call) (err error) {
-	if c.caller, err = c.token(c.r.Context()); err != nil {
-		return err
-	}
-	if wait := a.Limit.Allow(c.caller.Client.Tenant); wait > 0 {
-		return &bankfeed.Error{Kind: bankfeed.RateLimited, Text: "too many requests", RetryAfter: wait}
-	}
-	if !c.op.allowed(c.caller.Scopes) {
-		return bankfeed.Errorf(bankfeed.Forbidden, "the token's scope does not cover this request")
-	}
-	if err := c.readQuery(); err != nil {
-		return err
-	}
-	return c.op.handle(c)
-}
+func (a *API) Spec() []byte { return a.dialect.Spec() }
 
 // user is the user that a request is about: the token's own, or the one that a
 // client token names.
-func (a *API) user(c *call) (bankfeed.UserID, error) {
-	name, err := c.text(userID)
+func (a *API) user(c *dialect.Call) (bankfeed.UserID, error) {
+	name, err := c.Text(userID)
 	if err != nil {
 		return 0, err
 	}
 	if name == "" {
-		if c.caller.User == 0 {
-			return 0, missing(userID.name)
+		if c.Caller.User == 0 {
+			return 0, &dialect.MissingError{Field: userID.Name}
 		}
-		return c.caller.User, nil
+		return c.Caller.User, nil
 	}
 	return a.named(c, name)
 }
 
 // named reads a user's id and checks that the caller may act for it.
-func (a *API) named(c *call, name string) (bankfeed.UserID, error) {
+func (a *API) named(c *dialect.Call, name string) (bankfeed.UserID, error) {
 	n, ok := bankfeed.ParseNumber(name)
 	if !ok {
 		return 0, bankfeed.ErrNotFound
 	}
 	id := bankfeed.UserID(n)
-	if id == c.caller.User { // Authenticate has just seen that it exists
+	if id == c.Caller.User { // Authenticate has just seen that it exists
 		return id, nil
 	}
-	u, err := a.Access.User(c.r.Context(), c.caller, id)
+	u, err := a.Access.User(c.R.Context(), c.Caller, id)
 	return u.ID, err
+}
+
+// pathID reads an id of the path. What cannot be one names nothing.
+func pathID[N ~int64](c *dialect.Call) (N, error) {
+	n, ok := bankfeed.ParseNumber(c.R.PathValue("id"))
+	if !ok {
+		return 0, bankfeed.ErrNotFound
+	}
+	return N(n), nil
 }

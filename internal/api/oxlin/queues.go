@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
@@ -44,79 +45,79 @@ type subscription struct {
 const maxEvents = 500
 
 var (
-	queueAfter = param{name: "after", schema: text(18),
-		doc: "The id of an event, 0 for the first that is kept: read what follows it, and let the queue go on from there. A stream moves nothing."}
-	queueLimit = param{name: "limit", doc: "Events in one answer.", schema: integer(1, maxEvents, maxEvents)}
-	queueWait  = param{name: "wait", doc: "How many seconds to wait for an event before answering 204.", schema: integer(0, 30, 0)}
-	lastEvent  = param{name: "Last-Event-ID", header: true, schema: text(18), doc: "Where a stream goes on; it wins over `after`."}
+	queueAfter = dialect.Param{Name: "after", Schema: dialect.Text(18),
+		Doc: "The id of an event, 0 for the first that is kept: read what follows it, and let the queue go on from there. A stream moves nothing."}
+	queueLimit = dialect.Param{Name: "limit", Doc: "Events in one answer.", Schema: dialect.Integer(1, maxEvents, maxEvents)}
+	queueWait  = dialect.Param{Name: "wait", Doc: "How many seconds to wait for an event before answering 204.", Schema: dialect.Integer(0, 30, 0)}
+	lastEvent  = dialect.Param{Name: "Last-Event-ID", Header: true, Schema: dialect.Text(18), Doc: "Where a stream goes on; it wins over `after`."}
 
-	queueParams = []param{userID, queueAfter, queueLimit, queueWait, lastEvent}
+	queueParams = []dialect.Param{userID, queueAfter, queueLimit, queueWait, lastEvent}
 )
 
-func (a *API) subscribe(c *call) error {
+func (a *API) subscribe(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
 	}
 	var body subscription
-	if err := c.body(&body); err != nil {
+	if err := c.Body(&body); err != nil {
 		return err
 	}
-	id, err := a.Queues.Create(c.ctx(), c.tenant(), user, []bankfeed.Topic{bankfeed.TopicConnections})
+	id, err := a.Queues.Create(c.Context(), c.Tenant(), user, []bankfeed.Topic{bankfeed.TopicConnections})
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Location", "/queues/"+id)
-	return c.write(http.StatusCreated, nil)
+	c.W.Header().Set("Location", "/queues/"+id)
+	return c.Write(http.StatusCreated, nil)
 }
 
-func (a *API) queue(c *call) (Queue, error) {
+func (a *API) queue(c *dialect.Call) (Queue, error) {
 	user, err := a.user(c)
-	return Queue{c.tenant(), user, c.r.PathValue("queue_id")}, err
+	return Queue{c.Tenant(), user, c.R.PathValue("queue_id")}, err
 }
 
-func (a *API) deleteQueue(c *call) error {
+func (a *API) deleteQueue(c *dialect.Call) error {
 	q, err := a.queue(c)
 	if err != nil {
 		return err
 	}
-	if err := a.Queues.Delete(c.ctx(), q); err != nil {
+	if err := a.Queues.Delete(c.Context(), q); err != nil {
 		return err
 	}
-	return c.write(http.StatusNoContent, nil)
+	return c.Write(http.StatusNoContent, nil)
 }
 
-func (a *API) readQueue(c *call) error {
+func (a *API) readQueue(c *dialect.Call) error {
 	q, err := a.queue(c)
 	if err != nil {
 		return err
 	}
-	after, err := position(queueAfter, c.query.Get(queueAfter.name))
+	after, err := position(queueAfter, c.Query.Get(queueAfter.Name))
 	if err != nil {
 		return err
 	}
-	most, err := c.integer(queueLimit)
+	most, err := c.Integer(queueLimit)
 	if err != nil {
 		return err
 	}
-	wait, err := c.integer(queueWait)
+	wait, err := c.Integer(queueWait)
 	if err != nil {
 		return err
 	}
-	if acceptsStream(c.r) {
+	if acceptsStream(c.R) {
 		return a.stream(c, q, after, most)
 	}
 	return a.poll(c, q, after, most, time.Duration(wait)*time.Second)
 }
 
 // position reads an event id; nil if there is none.
-func position(p param, s string) (*bankfeed.Position, error) {
+func position(p dialect.Param, s string) (*bankfeed.Position, error) {
 	if s == "" {
 		return nil, nil
 	}
 	n, ok := bankfeed.ParseNumber(s)
 	if !ok && s != "0" {
-		return nil, bankfeed.InvalidField(p.name, "must be the id of an event")
+		return nil, bankfeed.InvalidField(p.Name, "must be the id of an event")
 	}
 	after := bankfeed.Position(n)
 	return &after, nil
@@ -133,19 +134,19 @@ func acceptsStream(r *http.Request) bool {
 
 // poll answers with the next events that can be shown. A batch of nothing but
 // erased ones is passed over, within the time that the client waits.
-func (a *API) poll(c *call, q Queue, after *bankfeed.Position, most int, wait time.Duration) error {
+func (a *API) poll(c *dialect.Call, q Queue, after *bankfeed.Position, most int, wait time.Duration) error {
 	deadline := time.Now().Add(wait)
 	for {
-		events, done, err := a.Queues.Read(c.ctx(), q, after, most, max(0, time.Until(deadline)))
+		events, done, err := a.Queues.Read(c.Context(), q, after, most, max(0, time.Until(deadline)))
 		if err != nil {
 			return err
 		}
 		shown := render(events)
 		switch {
 		case len(shown) > 0:
-			err = c.write(http.StatusOK, shown)
+			err = c.Write(http.StatusOK, shown)
 		case len(events) == 0:
-			err = c.write(http.StatusNoContent, nil)
+			err = c.Write(http.StatusNoContent, nil)
 		default:
 			done(true)
 			after = nil
@@ -173,45 +174,44 @@ const heartbeat = 15 * time.Second
 // stream sends events as they come (HTML Living Standard, server-sent events),
 // until the client goes, the queue or the token ends. A message has no event
 // name, so that a browser's onmessage gets them all.
-func (a *API) stream(c *call, q Queue, after *bankfeed.Position, most int) error {
-	if last, err := position(lastEvent, c.r.Header.Get(lastEvent.name)); err != nil {
+func (a *API) stream(c *dialect.Call, q Queue, after *bankfeed.Position, most int) error {
+	if last, err := position(lastEvent, c.R.Header.Get(lastEvent.Name)); err != nil {
 		return err
 	} else if last != nil {
 		after = last
 	}
 	// Asked before the first byte, so that an unknown queue is a plain 404.
-	events, err := a.Queues.Follow(c.ctx(), q, after, most, 0)
+	events, err := a.Queues.Follow(c.Context(), q, after, most, 0)
 	if err != nil {
 		return err
 	}
-	header := c.w.Header()
+	header := c.W.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("X-Accel-Buffering", "no") // nginx would hold events back
-	c.answered = true
-	c.w.WriteHeader(http.StatusOK)
-	defer http.NewResponseController(c.w).SetWriteDeadline(time.Time{}) //nolint:errcheck // of send; the connection may serve others
+	c.Begin(http.StatusOK)
+	defer http.NewResponseController(c.W).SetWriteDeadline(time.Time{}) //nolint:errcheck // of send; the connection may serve others
 	authenticated := time.Now()
 	for {
-		if err := c.send(events); err != nil {
+		if err := send(c, events); err != nil {
 			return err
 		}
 		if len(events) > 0 {
 			after = &events[len(events)-1].Position
 		}
 		if time.Since(authenticated) >= heartbeat {
-			if caller, err := c.token(c.ctx()); err != nil || caller.Client.Tenant != q.Tenant {
+			if caller, err := c.Authenticate(c.Context()); err != nil || caller.Client.Tenant != q.Tenant {
 				return err
 			}
 			authenticated = time.Now()
 		}
-		if events, err = a.Queues.Follow(c.ctx(), q, after, most, heartbeat); err != nil {
+		if events, err = a.Queues.Follow(c.Context(), q, after, most, heartbeat); err != nil {
 			return err
 		}
 	}
 }
 
 // send writes messages, or a comment if there are none to show.
-func (c *call) send(events []bankfeed.Event) error {
+func send(c *dialect.Call, events []bankfeed.Event) error {
 	var chunk []byte
 	for _, w := range render(events) {
 		data, err := json.Marshal(w) // on one line, as a message needs it
@@ -223,10 +223,10 @@ func (c *call) send(events []bankfeed.Event) error {
 	if len(chunk) == 0 {
 		chunk = []byte(":\n\n")
 	}
-	connection := http.NewResponseController(c.w)
-	_ = connection.SetWriteDeadline(time.Now().Add(ioTimeout))
-	if _, err := c.w.Write(chunk); err != nil {
+	connection := http.NewResponseController(c.W)
+	_ = connection.SetWriteDeadline(time.Now().Add(dialect.IOTimeout))
+	if _, err := c.W.Write(chunk); err != nil {
 		return err
 	}
-	return flush(connection)
+	return dialect.Flush(connection)
 }

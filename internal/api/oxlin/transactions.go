@@ -7,37 +7,38 @@ import (
 	"time"
 
 	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
 const dayDoc = " Seconds since 1970, or YYYY-MM-DD."
 
 var (
-	accountID         = param{name: "account_id", doc: "Only transactions of this account.", schema: text(64)}
-	ofAccountType     = param{name: "account_type", doc: "Only transactions of accounts of this type.", schema: oneOf(oxlin.AccountTypes)}
-	includedStatuses  = param{name: "included_statuses", doc: "Only these, separated by commas.", schema: listOf(oxlin.TransactionStatuses)}
-	excludedStatuses  = param{name: "excluded_statuses", doc: "None of these, separated by commas.", schema: listOf(oxlin.TransactionStatuses)}
-	transactionOrigin = param{name: "origin", doc: "Only transactions of this origin.", schema: oneOf(oxlin.Origins)}
-	minAmount         = param{name: "min_amount", doc: "At least this much; debits are negative.", schema: text(40)}
-	maxAmount         = param{name: "max_amount", doc: "At most this much.", schema: text(40)}
-	exactAmount       = param{name: "amount", doc: "Exactly this much.", schema: text(40)}
-	startDate         = param{name: "start_date", doc: "Listed under this day or a later one." + dayDoc, schema: text(20)}
-	endDate           = param{name: "end_date", doc: "Listed under this day or an earlier one." + dayDoc, schema: text(20)}
-	startImportDate   = param{name: "start_import_date", doc: "First stored at this time or later." + dayDoc, schema: text(20)}
-	categoryID        = param{name: "category_id", doc: "The hub gives no categories, so nothing matches.", schema: text(20)}
+	accountID         = dialect.Param{Name: "account_id", Doc: "Only transactions of this account.", Schema: dialect.Text(64)}
+	ofAccountType     = dialect.Param{Name: "account_type", Doc: "Only transactions of accounts of this type.", Schema: dialect.OneOf(oxlin.AccountTypes)}
+	includedStatuses  = dialect.Param{Name: "included_statuses", Doc: "Only these, separated by commas.", Schema: dialect.ListOf(oxlin.TransactionStatuses)}
+	excludedStatuses  = dialect.Param{Name: "excluded_statuses", Doc: "None of these, separated by commas.", Schema: dialect.ListOf(oxlin.TransactionStatuses)}
+	transactionOrigin = dialect.Param{Name: "origin", Doc: "Only transactions of this origin.", Schema: dialect.OneOf(oxlin.Origins)}
+	minAmount         = dialect.Param{Name: "min_amount", Doc: "At least this much; debits are negative.", Schema: dialect.Text(40)}
+	maxAmount         = dialect.Param{Name: "max_amount", Doc: "At most this much.", Schema: dialect.Text(40)}
+	exactAmount       = dialect.Param{Name: "amount", Doc: "Exactly this much.", Schema: dialect.Text(40)}
+	startDate         = dialect.Param{Name: "start_date", Doc: "Listed under this day or a later one." + dayDoc, Schema: dialect.Text(20)}
+	endDate           = dialect.Param{Name: "end_date", Doc: "Listed under this day or an earlier one." + dayDoc, Schema: dialect.Text(20)}
+	startImportDate   = dialect.Param{Name: "start_import_date", Doc: "First stored at this time or later." + dayDoc, Schema: dialect.Text(20)}
+	categoryID        = dialect.Param{Name: "category_id", Doc: "The hub gives no categories, so nothing matches.", Schema: dialect.Text(20)}
 
-	transactionParams = []param{
+	transactionParams = []dialect.Param{
 		userID, accountID, ofAccountType, includedStatuses, excludedStatuses, transactionOrigin, minAmount, maxAmount, exactAmount,
 		startDate, endDate, startImportDate, categoryID, page, limit,
 	}
 )
 
-func (a *API) listTransactions(c *call) error {
+func (a *API) listTransactions(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
 	}
-	f, some, err := c.transactionFilter()
+	f, some, err := transactionFilter(c)
 	if err != nil {
 		return err
 	}
@@ -46,40 +47,40 @@ func (a *API) listTransactions(c *call) error {
 	}
 	list := []oxlin.Transaction{}
 	if !some {
-		return c.write(http.StatusOK, list)
+		return c.Write(http.StatusOK, list)
 	}
-	transactions, err := a.Reader.Transactions(c.ctx(), c.tenant(), user, f)
+	transactions, err := a.Reader.Transactions(c.Context(), c.Tenant(), user, f)
 	if err != nil {
 		return err
 	}
 	for _, t := range transactions {
 		list = append(list, oxlin.RenderTransaction(t))
 	}
-	return c.write(http.StatusOK, list)
+	return c.Write(http.StatusOK, list)
 }
 
 // transactionFilter reads the filters but those by account. some is false if
 // nothing can match: empty parts of a filter would match everything.
-func (c *call) transactionFilter() (f bankfeed.TransactionFilter, some bool, err error) {
-	if f.Offset, f.Limit, err = c.page(); err != nil {
+func transactionFilter(c *dialect.Call) (f bankfeed.TransactionFilter, some bool, err error) {
+	if f.Offset, f.Limit, err = readPage(c); err != nil {
 		return f, false, err
 	}
-	if f.From, err = c.day(startDate); err != nil {
+	if f.From, err = readDay(c, startDate); err != nil {
 		return f, false, err
 	}
-	if f.To, err = c.day(endDate); err != nil {
+	if f.To, err = readDay(c, endDate); err != nil {
 		return f, false, err
 	}
-	if f.CreatedAt, err = c.time(startImportDate); err != nil {
+	if f.CreatedAt, err = readTime(c, startImportDate); err != nil {
 		return f, false, err
 	}
-	if f.Min, f.Max, err = c.amounts(); err != nil {
+	if f.Min, f.Max, err = readAmounts(c); err != nil {
 		return f, false, err
 	}
-	if f.Statuses, err = c.statuses(); err != nil {
+	if f.Statuses, err = readStatuses(c); err != nil {
 		return f, false, err
 	}
-	category, err := c.text(categoryID)
+	category, err := c.Text(categoryID)
 	some = category == "" && len(f.Statuses) > 0
 	if len(f.Statuses) == len(allStatuses) {
 		f.Statuses = nil
@@ -94,17 +95,17 @@ var allStatuses = func() (all []bankfeed.TransactionStatus) {
 	return all
 }()
 
-// statuses are those of the hub that pass all three filters.
-func (c *call) statuses() ([]bankfeed.TransactionStatus, error) {
-	included, err := c.list(includedStatuses)
+// readStatuses are those of the hub that pass all three filters.
+func readStatuses(c *dialect.Call) ([]bankfeed.TransactionStatus, error) {
+	included, err := c.List(includedStatuses)
 	if err != nil {
 		return nil, err
 	}
-	excluded, err := c.list(excludedStatuses)
+	excluded, err := c.List(excludedStatuses)
 	if err != nil {
 		return nil, err
 	}
-	origin, err := c.text(transactionOrigin)
+	origin, err := c.Text(transactionOrigin)
 	if err != nil {
 		return nil, err
 	}
@@ -122,14 +123,14 @@ func (c *call) statuses() ([]bankfeed.TransactionStatus, error) {
 	return pass, nil
 }
 
-func (c *call) amounts() (least, most *bankfeed.Amount, err error) {
-	if least, err = c.amount(minAmount); err != nil {
+func readAmounts(c *dialect.Call) (least, most *bankfeed.Amount, err error) {
+	if least, err = readAmount(c, minAmount); err != nil {
 		return nil, nil, err
 	}
-	if most, err = c.amount(maxAmount); err != nil {
+	if most, err = readAmount(c, maxAmount); err != nil {
 		return nil, nil, err
 	}
-	exact, err := c.amount(exactAmount)
+	exact, err := readAmount(c, exactAmount)
 	if exact == nil || err != nil {
 		return least, most, err
 	}
@@ -142,22 +143,22 @@ func (c *call) amounts() (least, most *bankfeed.Amount, err error) {
 	return least, most, nil
 }
 
-func (c *call) amount(p param) (*bankfeed.Amount, error) {
-	s, err := c.text(p)
+func readAmount(c *dialect.Call, p dialect.Param) (*bankfeed.Amount, error) {
+	s, err := c.Text(p)
 	if s == "" || err != nil {
 		return nil, err
 	}
 	n, err := bankfeed.ParseAmount(s)
 	if err != nil {
-		return nil, bankfeed.InvalidField(p.name, "must be a decimal number")
+		return nil, bankfeed.InvalidField(p.Name, "must be a decimal number")
 	}
 	return &n, nil
 }
 
-// time reads a moment as the vendor writes it, or a day as people do, which is
+// readTime reads a moment as the vendor writes it, or a day as people do, which is
 // its midnight UTC.
-func (c *call) time(p param) (time.Time, error) {
-	s, err := c.text(p)
+func readTime(c *dialect.Call, p dialect.Param) (time.Time, error) {
+	s, err := c.Text(p)
 	if s == "" || err != nil {
 		return time.Time{}, err
 	}
@@ -168,11 +169,11 @@ func (c *call) time(p param) (time.Time, error) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
 		return t, nil
 	}
-	return time.Time{}, bankfeed.InvalidField(p.name, "must be seconds since 1970 or a date of the form YYYY-MM-DD")
+	return time.Time{}, bankfeed.InvalidField(p.Name, "must be seconds since 1970 or a date of the form YYYY-MM-DD")
 }
 
-func (c *call) day(p param) (bankfeed.Date, error) {
-	t, err := c.time(p)
+func readDay(c *dialect.Call, p dialect.Param) (bankfeed.Date, error) {
+	t, err := readTime(c, p)
 	if t.IsZero() || err != nil {
 		return "", err
 	}
@@ -181,16 +182,16 @@ func (c *call) day(p param) (bankfeed.Date, error) {
 
 // narrowAccounts adds the filters by account. An account that is not the
 // user's is unknown.
-func (a *API) narrowAccounts(c *call, user bankfeed.UserID, f *bankfeed.TransactionFilter, some bool) (bool, error) {
-	one, err := c.text(accountID)
+func (a *API) narrowAccounts(c *dialect.Call, user bankfeed.UserID, f *bankfeed.TransactionFilter, some bool) (bool, error) {
+	one, err := c.Text(accountID)
 	if err != nil {
 		return false, err
 	}
-	kind, err := c.text(ofAccountType)
+	kind, err := c.Text(ofAccountType)
 	if err != nil || one == "" && kind == "" {
 		return some, err
 	}
-	accounts, err := a.Reader.Accounts(c.ctx(), c.tenant(), user, bankfeed.AccountFilter{Removed: true})
+	accounts, err := a.Reader.Accounts(c.Context(), c.Tenant(), user, bankfeed.AccountFilter{Removed: true})
 	if err != nil {
 		return false, err
 	}
@@ -210,7 +211,7 @@ func (a *API) narrowAccounts(c *call, user bankfeed.UserID, f *bankfeed.Transact
 	return some && len(f.Accounts) > 0, nil
 }
 
-func (a *API) getTransaction(c *call) error {
+func (a *API) getTransaction(c *dialect.Call) error {
 	user, err := a.user(c)
 	if err != nil {
 		return err
@@ -219,9 +220,9 @@ func (a *API) getTransaction(c *call) error {
 	if err != nil {
 		return err
 	}
-	t, err := a.Reader.Transaction(c.ctx(), c.tenant(), user, id)
+	t, err := a.Reader.Transaction(c.Context(), c.Tenant(), user, id)
 	if err != nil {
 		return err
 	}
-	return c.write(http.StatusOK, oxlin.RenderTransaction(t))
+	return c.Write(http.StatusOK, oxlin.RenderTransaction(t))
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 	"github.com/bankfeed/bankfeed/wire/oxlin"
 )
 
@@ -16,51 +17,51 @@ type newUser struct {
 	BusinessContext bankfeed.BusinessContext `json:"business_context,omitempty" enum:"individual,business" doc:"Without it individual."`
 }
 
-func (a *API) createUser(c *call) error {
-	if c.caller.User != 0 {
+func (a *API) createUser(c *dialect.Call) error {
+	if c.Caller.User != 0 {
 		return bankfeed.Errorf(bankfeed.Forbidden, "this needs a client token")
 	}
 	var body newUser
-	if err := c.body(&body); err != nil {
+	if err := c.Body(&body); err != nil {
 		return err
 	}
-	u, err := a.Access.CreateUser(c.ctx(), c.caller, access.NewUser{
+	u, err := a.Access.CreateUser(c.Context(), c.Caller, access.NewUser{
 		ExternalID: body.ExternalID, Email: body.Email, Password: body.Password, BusinessContext: body.BusinessContext,
 	})
 	if err != nil {
 		return err
 	}
-	c.w.Header().Set("Location", "/users/"+strconv.FormatInt(int64(u.ID), 10))
-	return c.write(http.StatusCreated, nil)
+	c.W.Header().Set("Location", "/users/"+strconv.FormatInt(int64(u.ID), 10))
+	return c.Write(http.StatusCreated, nil)
 }
 
 // pathUser reads the id of the path, or me.
-func (a *API) pathUser(c *call) (bankfeed.UserID, error) {
-	if name := c.r.PathValue("user_id"); name != "me" {
+func (a *API) pathUser(c *dialect.Call) (bankfeed.UserID, error) {
+	if name := c.R.PathValue("user_id"); name != "me" {
 		return a.named(c, name)
 	}
 	return a.user(c)
 }
 
-func (a *API) getUser(c *call) error {
+func (a *API) getUser(c *dialect.Call) error {
 	id, err := a.pathUser(c)
 	if err != nil {
 		return err
 	}
-	u, err := a.Access.User(c.ctx(), c.caller, id)
+	u, err := a.Access.User(c.Context(), c.Caller, id)
 	if err != nil {
 		return err
 	}
-	return c.write(http.StatusOK, oxlin.RenderUser(u))
+	return c.Write(http.StatusOK, oxlin.RenderUser(u))
 }
 
-func (a *API) deleteUser(c *call) error {
+func (a *API) deleteUser(c *dialect.Call) error {
 	id, err := a.pathUser(c)
 	if err != nil {
 		return err
 	}
-	if err := a.Eraser.EraseUser(c.ctx(), c.tenant(), id); err != nil {
+	if err := a.Eraser.EraseUser(c.Context(), c.Tenant(), id); err != nil {
 		return err
 	}
-	return c.write(http.StatusNoContent, nil)
+	return c.Write(http.StatusNoContent, nil)
 }

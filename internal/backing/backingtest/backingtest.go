@@ -39,16 +39,37 @@ var (
 )
 
 // PostgresURL makes an empty PostgreSQL database for this test and returns its URL. It is dropped when the test ends,
-// whoever is still connected.
+// whoever is still connected. Commits in it do not wait for the disk, whose loss only a private server can suffer.
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	server, err := postgres()
 	need(t, err)
 	url, drop, err := server.CreateDatabase(context.Background(), "bankfeed_test")
+	return relaxed(t, server, url, drop, err)
+}
+
+// PostgresCopy is PostgresURL with what fill has put into an empty database; it is asked once for each key.
+func PostgresCopy(t testing.TB, key string, fill func(url string) error) string {
+	t.Helper()
+	server, err := postgres()
+	need(t, err)
+	template, err := server.Template(context.Background(), key, fill)
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, drop, err := server.CopyDatabase(context.Background(), "bankfeed_test", template)
+	return relaxed(t, server, url, drop, err)
+}
+
+func relaxed(t testing.TB, server *backing.PostgresServer, url string, drop func() error, err error) string {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cleanup(t, drop)
+	if err := server.Relax(context.Background(), url); err != nil {
+		t.Fatal(err)
+	}
 	return url
 }
 
@@ -101,8 +122,8 @@ func SpecDir(t testing.TB) string {
 	return dir
 }
 
-// Bulk marks a test of 100,000 rows or more. It is named TestBulk…, and the race detector, which would make it take minutes, skips
-// it: the test runner runs those tests a second time without it.
+// Bulk marks a test of 100,000 rows or more, or one of something that measures. It is named TestBulk…, and the race detector, which
+// would make it take minutes, skips it: the test runner runs those tests a second time without it.
 func Bulk(t testing.TB) {
 	t.Helper()
 	if RaceEnabled {

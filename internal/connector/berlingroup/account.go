@@ -1,6 +1,7 @@
 package berlingroup
 
 import (
+	"errors"
 	"strings"
 	"time"
 
@@ -37,6 +38,35 @@ func decodeAccounts(data []byte) (list []connector.Account, next string, err err
 		return nil, "", rooted(err)
 	}
 	return list, next, nil
+}
+
+var errNoAccount = errors.New("the answer has no account")
+
+// decodeAccount reads the answer to a request for one account: the account in a
+// member of that name or, at some banks, by itself.
+func decodeAccount(data []byte) (a connector.Account, err error) {
+	r := newReader(data)
+	found := false
+	err = r.object(func(key []byte) (err error) {
+		if string(key) == "account" && r.peek() == '{' {
+			found = true
+			a, err = r.account()
+			return err
+		}
+		return r.skip()
+	})
+	if err == nil {
+		err = r.end()
+	}
+	if err == nil && !found {
+		if a, err = newReader(data).account(); err == nil && len(a.Identifiers) == 0 {
+			err = errNoAccount
+		}
+	}
+	if err != nil {
+		return connector.Account{}, rooted(err)
+	}
+	return a, nil
 }
 
 func (r *reader) account() (a connector.Account, err error) {
@@ -181,7 +211,7 @@ func accountType(a *bankfeed.Account) bankfeed.AccountType {
 			return w.is
 		}
 	}
-	if a.Identifier(bankfeed.IdentMaskedPAN) != "" && a.IBAN() == "" && a.Identifier(bankfeed.IdentBBAN) == "" {
+	if a.Identifier(bankfeed.IdentMaskedPAN) != "" && a.ShownIBAN() == "" && a.Identifier(bankfeed.IdentBBAN) == "" {
 		return bankfeed.AccountCard
 	}
 	return bankfeed.AccountCurrent

@@ -11,6 +11,7 @@ package berlingroup
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -25,9 +26,15 @@ type Connector struct {
 	client *http.Client
 	// Now tells the time.
 	Now func() time.Time
+	// Logger gets a line for each call, with the id under which the call is
+	// recorded, and never what was said.
+	Logger *slog.Logger
 }
 
-var _ connector.Connector = (*Connector)(nil)
+var (
+	_ connector.Connector = (*Connector)(nil)
+	_ connector.Details   = (*Connector)(nil)
+)
 
 // New makes a connector that calls banks through client's transport, which
 // decides on addresses, certificates and connection pools. The client's
@@ -39,7 +46,8 @@ func New(client *http.Client) *Connector {
 			Transport:     client.Transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		Now: time.Now,
+		Now:    time.Now,
+		Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -49,7 +57,9 @@ func (c *Connector) Accounts(ctx context.Context, a connector.Access, cursor str
 	if err != nil {
 		return page, err
 	}
-	from := base.String() + "/v1/accounts?withBalance=false"
+	// With balances, of banks that send them along: clients expect that the first
+	// they hear of an account is complete.
+	from := base.String() + "/v1/accounts?withBalance=true"
 	if cursor != "" {
 		if from, err = resolve(base, base.String(), cursor); err != nil {
 			return page, unreadable(0, err)
@@ -80,13 +90,39 @@ func (c *Connector) Accounts(ctx context.Context, a connector.Access, cursor str
 	return page, nil
 }
 
+// Account implements connector.Details.
+func (c *Connector) Account(ctx context.Context, a connector.Access, acc connector.AccountRef) (account connector.Account, err error) {
+	base, err := endpoint(a)
+	if err != nil {
+		return account, err
+	}
+	q := dataCall(bankfeed.CallGetAccount, phaseAccount, accountURL(base, acc), a)
+	err = c.exchange(ctx, a, base, q, func(ans answer) error {
+		if err := ans.jsonOnly(false); err != nil {
+			return err
+		}
+		if account, err = decodeAccount(ans.body); err != nil {
+			return unreadable(ans.status, err)
+		}
+		if account.Currency == "" {
+			account.Currency = acc.Currency
+		}
+		fetched(account.Balances, c.Now())
+		return nil
+	})
+	if err != nil {
+		return connector.Account{}, err
+	}
+	return account, nil
+}
+
 // Balances implements connector.Bank.
 func (c *Connector) Balances(ctx context.Context, a connector.Access, acc connector.AccountRef) (list []bankfeed.Balance, err error) {
 	base, err := endpoint(a)
 	if err != nil {
 		return nil, err
 	}
-	q := dataCall(bankfeed.CallGetBalances, phaseAccount, accountURL(base, acc, "balances"), a)
+	q := dataCall(bankfeed.CallGetBalances, phaseAccount, accountURL(base, acc)+"/balances", a)
 	err = c.exchange(ctx, a, base, q, func(ans answer) error {
 		if ans.status == http.StatusNoContent {
 			return nil
@@ -182,8 +218,8 @@ func dataCall(context bankfeed.CallContext, ph phase, from string, a connector.A
 		header: http.Header{"Consent-Id": {string(a.Grant.ConsentID)}}}
 }
 
-func accountURL(base *url.URL, acc connector.AccountRef, kind string) string {
-	return base.String() + "/v1/accounts/" + url.PathEscape(acc.ResourceID) + "/" + kind
+func accountURL(base *url.URL, acc connector.AccountRef) string {
+	return base.String() + "/v1/accounts/" + url.PathEscape(acc.ResourceID)
 }
 
 func listingURL(base *url.URL, a connector.Access, acc connector.AccountRef, from bankfeed.Date, status string) string {
@@ -194,7 +230,7 @@ func listingURL(base *url.URL, a connector.Access, acc connector.AccountRef, fro
 	if n := a.Profile.PageSize; n > 0 {
 		v.Set("itemsPerPage", strconv.Itoa(n)) // not in the standard, but in wide use
 	}
-	return accountURL(base, acc, "transactions") + "?" + v.Encode()
+	return accountURL(base, acc) + "/transactions?" + v.Encode()
 }
 
 // following turns the link to the next page into a cursor.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net"
 	"net/http"
@@ -84,15 +85,15 @@ func (c *Connector) exchange(ctx context.Context, a connector.Access, base *url.
 	}
 	q.secrets = append(q.secrets, a.Grant.ConsentID, a.Grant.AuthorisationID, a.Grant.AccessToken)
 	defer func() {
-		if a.Record == nil {
-			return
-		}
 		if err != nil && record.ErrorBody == "" {
 			record.Exception = connector.Bound(clean(err.Error(), q.secrets), maxText)
 		}
 		record.Context = q.context
 		record.Duration = c.Now().Sub(started)
-		a.Record(record)
+		c.log(ctx, a.Profile.Provider.ID, &record, err)
+		if a.Record != nil {
+			a.Record(record)
+		}
 	}()
 
 	timeout := a.Profile.Timeout
@@ -135,6 +136,23 @@ func (c *Connector) exchange(ctx context.Context, a connector.Access, base *url.
 	e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), c.Now())
 	q.scaStatus = f.scaStatus
 	return e
+}
+
+// log writes the line that a call's execution id leads to. The id under which the
+// bank knows the call is there too.
+func (c *Connector) log(ctx context.Context, bank string, r *bankfeed.BankCall, err error) {
+	attrs := []slog.Attr{
+		slog.String("execution_id", r.ExecutionID.String()), slog.String("bank", bank), slog.String("context", string(r.Context)), slog.String("method", r.Method),
+		slog.String("url", r.URL), slog.Int("status", r.Status), slog.Float64("ms", float64(r.Duration.Microseconds())/1000), slog.Bool("attended", r.Attended),
+		slog.String("bank_request_id", r.RequestID),
+	}
+	if err != nil {
+		attrs = append(attrs, slog.String("reason", string(connector.AsError(err).Reason)))
+	}
+	if r.Exception != "" {
+		attrs = append(attrs, slog.String("error", r.Exception))
+	}
+	c.Logger.LogAttrs(ctx, slog.LevelInfo, "bank called", attrs...)
 }
 
 // request builds the HTTP request.

@@ -1,8 +1,10 @@
 package berlingroup_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -34,7 +36,7 @@ func TestHeaders(t *testing.T) {
 	require.Equal(t, "c-1", attended.header.Get("Consent-ID"))
 	require.Equal(t, "Bearer tok-1", attended.header.Get("Authorization"))
 	require.Equal(t, "application/json", attended.header.Get("Accept"))
-	require.Equal(t, "withBalance=false", attended.query)
+	require.Equal(t, "withBalance=true", attended.query)
 
 	a.PSU, a.Grant.AccessToken = nil, ""
 	_, err = c.Accounts(t.Context(), a, "")
@@ -58,6 +60,8 @@ func TestCallsAreRecorded(t *testing.T) {
 		"GET /v1/accounts": {`200 {"accounts":[]}`, `200 {"accounts":7}`},
 	})
 	c, a := connect(t, prefix), b.access(bankfeed.Redirect)
+	var log bytes.Buffer
+	c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	a.Grant.ConsentID = "c-1234"
 	_, err := c.Transactions(t.Context(), a, account, connector.TransactionQuery{From: "2026-01-01"})
 	e := refused(t, err, bankfeed.FailConsentInvalid)
@@ -86,6 +90,41 @@ func TestCallsAreRecorded(t *testing.T) {
 	require.False(t, second.Attended)
 	require.Empty(t, second.Exception+second.ErrorBody)
 	require.Equal(t, "bank_answer_unreadable (HTTP 200 ): $.accounts: not an array", third.Exception)
+
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	require.Len(t, lines, 3)
+	for i, call := range b.calls {
+		require.Contains(t, lines[i], "execution_id="+call.ExecutionID.String())
+		require.Contains(t, lines[i], "bank_request_id="+call.RequestID)
+	}
+	require.Contains(t, lines[0], "status=401")
+	require.Contains(t, lines[0], "reason="+string(bankfeed.FailConsentInvalid))
+	require.NotContains(t, log.String(), "c-1234")
+	require.NotContains(t, log.String(), "PL")
+}
+
+func TestOneAccountIsAskedFor(t *testing.T) {
+	b := newBank(t, map[string][]string{
+		"GET /v1/accounts":       {`200 {"accounts":[]}`},
+		"GET /v1/accounts/r%2F1": {`200 {"account":{"iban":"PL61109010140000071219812874"}}`, `403 {"tppMessages":[{"code":"SERVICE_BLOCKED"}]}`, `200 {"account":7}`},
+	})
+	c, a := connect(t, prefix), b.access(bankfeed.Redirect)
+	a.Grant.ConsentID = "c-1234"
+	a.Profile.MaskedIBAN = connector.Unmask
+	_, err := c.Accounts(t.Context(), a, "")
+	require.NoError(t, err)
+	require.Equal(t, "withBalance=true", b.last().query, "the first that is told of an account is complete")
+
+	found, err := c.Account(t.Context(), a, account)
+	require.NoError(t, err)
+	require.Equal(t, "PL61109010140000071219812874", found.IBAN())
+	require.Equal(t, "EUR", found.Currency, "of the account that was asked for")
+	_, err = c.Account(t.Context(), a, account)
+	refused(t, err, bankfeed.FailAccount)
+	_, err = c.Account(t.Context(), a, account)
+	refused(t, err, bankfeed.FailProtocol)
+	require.Equal(t, []bankfeed.CallContext{bankfeed.CallGetAccounts, bankfeed.CallGetAccount, bankfeed.CallGetAccount, bankfeed.CallGetAccount}, b.contexts())
+	require.Equal(t, b.URL+prefix+"/v1/accounts/***", b.calls[1].URL)
 }
 
 func TestPaging(t *testing.T) {

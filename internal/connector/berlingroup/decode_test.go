@@ -177,6 +177,42 @@ func TestAccounts(t *testing.T) {
 	}, list[0].Account)
 }
 
+func TestMaskedIBAN(t *testing.T) {
+	for _, mask := range []string{"PLxxxx1234", "PLXXXX1234", "PL61 **** **** 1234", "PL61....1234"} {
+		list, _, err := decodeAccounts([]byte(`{"accounts":[{"resourceId":"r","iban":"` + mask + `","bban":"1"}]}`))
+		require.NoError(t, err)
+		require.Equal(t, bankfeed.IdentMaskedIBAN, list[0].Identifiers[0].Type, mask)
+		require.Equal(t, bankfeed.IdentBBAN, list[0].Identifiers[1].Type)
+		require.Empty(t, list[0].IBAN())
+		require.Equal(t, bankfeed.AccountCurrent, list[0].Type)
+	}
+	list, _, err := decodeAccounts([]byte(`{"accounts":[{"iban":"GB85XXXX60161331926819"},{"iban":"PLxxxx1234","maskedPan":"1234xxxx5678"}]}`))
+	require.NoError(t, err)
+	require.Equal(t, "GB85XXXX60161331926819", list[0].IBAN(), "a bank code of X is no mask")
+	require.Equal(t, bankfeed.AccountCurrent, list[1].Type)
+}
+
+func TestOneAccount(t *testing.T) {
+	// The standard's own example (1.3.12, accountDetailsRegularAccount).
+	example := `{"account":{"resourceId":"3dc3d5b3-7023-4848-9853-f5400a64e80f","iban":"FR7612345987650123456789014","currency":"EUR","ownerName":"Heike Mustermann",
+		"product":"Girokonto","cashAccountType":"CACC","name":"Main Account","_links":{"balances":{"href":"/psd2/v1/accounts/3dc3d5b3-7023-4848-9853-f5400a64e80f/balances"}}}}`
+	a, err := decodeAccount([]byte(example))
+	require.NoError(t, err)
+	require.Equal(t, "FR7612345987650123456789014", a.IBAN())
+	require.Equal(t, "Heike Mustermann", a.OwnerName)
+	require.Equal(t, "3dc3d5b3-7023-4848-9853-f5400a64e80f", a.ResourceID)
+	require.NotEmpty(t, a.Raw)
+
+	a, err = decodeAccount([]byte(`{"iban":"FR7612345987650123456789014","balances":[]}`))
+	require.NoError(t, err, "without the member around it")
+	require.Equal(t, "FR7612345987650123456789014", a.IBAN())
+
+	for body, says := range map[string]string{`{}`: "has no account", `{"account":null}`: "has no account", `{"account":{"iban":"x"}`: "not valid JSON", `[]`: "not an object", `7`: "not an object"} {
+		_, err := decodeAccount([]byte(body))
+		require.ErrorContains(t, err, says, body)
+	}
+}
+
 func TestAccountType(t *testing.T) {
 	for item, want := range map[string]bankfeed.AccountType{
 		`{}`:                           bankfeed.AccountCurrent,
@@ -227,6 +263,7 @@ func FuzzDecoders(f *testing.F) {
 	for _, s := range []string{
 		`{"transactions":{"booked":[{"transactionAmount":{"amount":-1.5}}],"_links":{"next":{"href":"/n"}}}}`,
 		`{"accounts":[{"resourceId":"1","iban":"DE1","balances":[{"balanceAmount":{"amount":"1"}}]}]}`,
+		`{"account":{"resourceId":"1","iban":"PLxxxx1234"}}`, `{"iban":"PL1","account":"x"}`,
 		`{"balances":[{"balanceAmount":{"amount":"1","currency":"EUR"}}]}`,
 		`{"scaStatus":"started","scaMethods":[{"authenticationMethodId":1}],"challengeData":{"image":"AAAA","data":["a"]},"_links":{"self":"x"}}`,
 		`{"tppMessages":[{"code":"A","text":"B"}],"additionalErrors":[{"code":"C"}]}`, `[{"code":"A"}]`,
@@ -250,6 +287,9 @@ func FuzzDecoders(f *testing.F) {
 		}
 		if accounts, _, err := decodeAccounts(data); err != nil && accounts != nil {
 			t.Fatal("accounts beside an error")
+		}
+		if a, err := decodeAccount(data); err != nil && (a.ResourceID != "" || a.Identifiers != nil) {
+			t.Fatal("an account beside an error")
 		}
 		if balances, err := decodeBalances(data, "EUR"); err != nil && balances != nil {
 			t.Fatal("balances beside an error")

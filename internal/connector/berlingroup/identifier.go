@@ -79,13 +79,17 @@ func (r *reader) reference() (n accountNames, err error) {
 func (n *accountNames) identifiers() []bankfeed.Identifier {
 	var list []bankfeed.Identifier
 	for i := n.first(0); i < nameKinds; i = n.first(i + 1) {
-		list = append(list, n.at(i))
+		name := n.at(i)
+		if name.Type == bankfeed.IdentIBAN && bankfeed.Masked(name.Value) {
+			name.Type = bankfeed.IdentMaskedIBAN
+		}
+		list = append(list, name)
 	}
 	return list
 }
 
 // best is the name that identifies an account most, the zero value if there
-// is none.
+// is none. A counterparty's IBAN may be masked: nobody is recognised by it.
 func (n *accountNames) best() bankfeed.Identifier {
 	if i := n.first(0); i < nameKinds {
 		return n.at(i)

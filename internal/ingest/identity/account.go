@@ -7,8 +7,25 @@ import (
 	"github.com/bankfeed/bankfeed"
 )
 
-// identTypes in the order in which they identify an account.
+// identTypes in the order in which they identify an account. A masked IBAN is
+// compared as the IBAN that it stands in for.
 var identTypes = [...]bankfeed.IdentifierType{bankfeed.IdentIBAN, bankfeed.IdentBBAN, bankfeed.IdentMaskedPAN, bankfeed.IdentOther}
+
+// named is an account's identifier of one of identTypes, compact.
+func named(a *bankfeed.Account, t bankfeed.IdentifierType) string {
+	if t == bankfeed.IdentIBAN {
+		return compact(a.ShownIBAN())
+	}
+	return compact(a.Identifier(t))
+}
+
+// kindOf is which of identTypes an identifier is compared as.
+func kindOf(t bankfeed.IdentifierType) bankfeed.IdentifierType {
+	if t == bankfeed.IdentMaskedIBAN {
+		return bankfeed.IdentIBAN
+	}
+	return t
+}
 
 // noCurrency is what a bank writes for the account over all currencies of a
 // multi-currency account (Berlin Group 1.3, examples of the account list). It
@@ -65,7 +82,7 @@ func sameCurrency(a, b string) bool {
 func sameNames(a, b *bankfeed.Account) bool {
 	agreed := false
 	for _, t := range identTypes {
-		x, y := compact(a.Identifier(t)), compact(b.Identifier(t))
+		x, y := named(a, t), named(b, t)
 		switch {
 		case x == "" || y == "":
 		case x == y && !masked(x):
@@ -93,7 +110,7 @@ func nearlySameNames(a, b *bankfeed.Account) bool {
 	}
 	fits := false
 	for _, t := range identTypes {
-		x, y := compact(a.Identifier(t)), compact(b.Identifier(t))
+		x, y := named(a, t), named(b, t)
 		if x == "" || y == "" || x == y {
 			continue
 		}
@@ -124,30 +141,8 @@ func compact(s string) string {
 	}, s))
 }
 
-// masked reports whether part of a compact identifier is hidden: by stars, dots
-// and the like, or by a run of X that is not part of a valid IBAN.
-func masked(s string) bool {
-	return strings.Contains(s, "*") || strings.Contains(s, "XX") && !validIBAN(s)
-}
-
-// validIBAN checks the digits of ISO 7064 (mod 97-10).
-func validIBAN(s string) bool {
-	if len(s) < 15 || len(s) > 34 {
-		return false
-	}
-	rest := 0
-	for _, c := range []byte(s[4:] + s[:4]) {
-		switch {
-		case '0' <= c && c <= '9':
-			rest = (rest*10 + int(c-'0')) % 97
-		case 'A' <= c && c <= 'Z':
-			rest = (rest*100 + int(c-'A') + 10) % 97
-		default:
-			return false
-		}
-	}
-	return rest == 1
-}
+// masked reports whether part of a compact identifier is hidden.
+func masked(s string) bool { return bankfeed.Masked(s) }
 
 // visible cuts a compact identifier into what stands before and after its mask.
 // Both are the whole of a clear one.
@@ -248,7 +243,7 @@ func mergeIdentifiers(old, found []bankfeed.Identifier, leads bool) (merged []ba
 		if f.Value == "" {
 			continue
 		}
-		i := slices.IndexFunc(merged, func(x bankfeed.Identifier) bool { return x.Type == f.Type })
+		i := slices.IndexFunc(merged, func(x bankfeed.Identifier) bool { return kindOf(x.Type) == kindOf(f.Type) })
 		if i < 0 {
 			merged, changed = append(merged, f), true
 			continue
@@ -261,7 +256,7 @@ func mergeIdentifiers(old, found []bankfeed.Identifier, leads bool) (merged []ba
 	}
 	if changed {
 		slices.SortStableFunc(merged, func(a, b bankfeed.Identifier) int {
-			return slices.Index(identTypes[:], a.Type) - slices.Index(identTypes[:], b.Type)
+			return slices.Index(identTypes[:], kindOf(a.Type)) - slices.Index(identTypes[:], kindOf(b.Type))
 		})
 	}
 	return merged, changed

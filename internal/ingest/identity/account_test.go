@@ -65,14 +65,18 @@ func TestMatchAccount(t *testing.T) {
 		"mask fits two":                         {list{account("PLN", iban, clearIBAN), account("PLN", iban, "PL99109010140000071219992874")}, account("PLN", iban, "PLxxxx2874"), -1},
 		"mask fits one of two by the BBAN": {list{account("PLN", iban, clearIBAN, bban, "1"), account("PLN", iban, "PL99109010140000071219992874", bban, "2")},
 			account("PLN", iban, "PLxxxx2874", bban, "2"), 1},
-		"mask, currency unknown":             {list{account("PLN", iban, clearIBAN)}, account("", iban, "PLxxxx2874"), -1},
-		"equal masks, another BBAN":          {list{account("PLN", iban, "PLxxxx2874", bban, "1")}, account("PLN", iban, "PLxxxx2874", bban, "2"), -1},
-		"a valid IBAN with XX is not a mask": {list{account("EUR", iban, "GB94XXXX60161331926819")}, account("EUR", iban, "GB96BARC20201530096819"), -1},
-		"came back":                          {list{gone(account("PLN", iban, clearIBAN))}, account("PLN", iban, clearIBAN), 0},
-		"a live one goes first":              {list{gone(account("PLN", iban, clearIBAN)), account("PLN", iban, clearIBAN)}, account("PLN", iban, clearIBAN), 1},
-		"clear and removed before masked":    {list{account("PLN", iban, "PLxxxx2874"), gone(account("PLN", iban, clearIBAN))}, account("PLN", iban, clearIBAN), 1},
-		"no identifier at all":               {list{account("PLN", iban, clearIBAN), account("PLN")}, account("PLN"), 1},
-		"no identifier is no wildcard":       {list{account("PLN", iban, clearIBAN)}, account("PLN"), -1},
+		"a mask by its own kind becomes clear": {list{account("PLN", "maskedIban", "PLxxxx2874")}, account("PLN", iban, clearIBAN), 0},
+		"clear is listed as a mask":            {list{account("PLN", iban, clearIBAN)}, account("PLN", "maskedIban", "PLxxxx2874"), 0},
+		"the same mask":                        {list{account("PLN", "maskedIban", "PLxxxx2874")}, account("PLN", "maskedIban", "PLXXXX2874"), 0},
+		"the same mask, another BBAN":          {list{account("PLN", "maskedIban", "PLxxxx2874", bban, "1")}, account("PLN", "maskedIban", "PLxxxx2874", bban, "2"), -1},
+		"mask, currency unknown":               {list{account("PLN", iban, clearIBAN)}, account("", iban, "PLxxxx2874"), -1},
+		"equal masks, another BBAN":            {list{account("PLN", iban, "PLxxxx2874", bban, "1")}, account("PLN", iban, "PLxxxx2874", bban, "2"), -1},
+		"a valid IBAN with XX is not a mask":   {list{account("EUR", iban, "GB94XXXX60161331926819")}, account("EUR", iban, "GB96BARC20201530096819"), -1},
+		"came back":                            {list{gone(account("PLN", iban, clearIBAN))}, account("PLN", iban, clearIBAN), 0},
+		"a live one goes first":                {list{gone(account("PLN", iban, clearIBAN)), account("PLN", iban, clearIBAN)}, account("PLN", iban, clearIBAN), 1},
+		"clear and removed before masked":      {list{account("PLN", iban, "PLxxxx2874"), gone(account("PLN", iban, clearIBAN))}, account("PLN", iban, clearIBAN), 1},
+		"no identifier at all":                 {list{account("PLN", iban, clearIBAN), account("PLN")}, account("PLN"), 1},
+		"no identifier is no wildcard":         {list{account("PLN", iban, clearIBAN)}, account("PLN"), -1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i, ok := MatchAccount(c.existing, c.found)
@@ -100,6 +104,18 @@ func TestMergeAccount(t *testing.T) {
 		require.Equal(t, "PLxxxx2874", stored.IBAN(), "what was stored is not written to")
 		again, changed := MergeAccount(m, account("PLN", iban, "PLxxxx2874"), bankfeed.Redirect)
 		require.False(t, changed, "and never back")
+		require.Equal(t, m, again)
+	})
+	t.Run("a mask by its own kind", func(t *testing.T) {
+		masked, bban := account("PLN", "maskedIban", "PLxxxx2874", "bban", "1"), account("PLN", "bban", "1")
+		m, changed := MergeAccount(bban, masked, bankfeed.Redirect)
+		require.True(t, changed)
+		require.Equal(t, masked.Identifiers, m.Identifiers, "in the order in which they identify")
+		m, changed = MergeAccount(m, account("PLN", iban, clearIBAN), bankfeed.Redirect)
+		require.True(t, changed)
+		require.Equal(t, account("PLN", iban, clearIBAN, "bban", "1").Identifiers, m.Identifiers, "the IBAN takes its place")
+		again, changed := MergeAccount(m, masked, bankfeed.Redirect)
+		require.False(t, changed)
 		require.Equal(t, m, again)
 	})
 	t.Run("what is left out stays", func(t *testing.T) {

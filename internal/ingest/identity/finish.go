@@ -17,6 +17,7 @@ type Settled struct {
 	Insert []bankfeed.TransactionRow
 	Update []bankfeed.TransactionRow // with the numbers of the stored rows
 	Remove []bankfeed.TransactionID
+	Same   []bankfeed.TransactionID // as in Decision
 	// Unsettled counts items that only another reading can decide, because the
 	// list was not Stable. Nothing is stored for them: the next listing must
 	// begin no later than this one did.
@@ -102,6 +103,8 @@ func (f *finishing) replace(h *held, r *row) {
 		t := h.t
 		t.ID = r.id
 		f.s.Update = append(f.s.Update, bankfeed.TransactionRow{Transaction: t, Identity: h.id})
+	} else if f.same {
+		f.s.Same = append(f.s.Same, r.id)
 	}
 	r.see(f.page, &h.t, &h.id)
 }

@@ -56,6 +56,7 @@ type Known struct {
 // entry of an earlier page wait for the end and for any id that was seen twice.
 type Listing struct {
 	trusted, resumed bool
+	same             bool  // say which rows are listed as they are stored
 	from, reach      int32 // first day of the window, and of the known rows
 
 	rows    []row // by fingerprint, day and number
@@ -129,8 +130,10 @@ type Decision struct {
 	Identities []bankfeed.Identity
 	Insert     []int
 	Update     []Match
-	// Unchanged counts items that are stored as they are.
+	// Unchanged counts items that are stored as they are; Same has the numbers
+	// of these rows, after NameUnchanged.
 	Unchanged int
+	Same      []bankfeed.TransactionID
 	// Unsettled counts items held back so far, of earlier pages too. They live
 	// in memory only: while there are any, a listing cannot be resumed at a
 	// cursor but starts over.
@@ -165,6 +168,10 @@ func NewListing(known []Known, trust bankfeed.IDTrust, from bankfeed.Date, resum
 	l.index()
 	return l
 }
+
+// NameUnchanged makes decisions name the rows that are listed as they are
+// stored. Call it before the first page.
+func (l *Listing) NameUnchanged() { l.same = true }
 
 func (l *Listing) add(k *Known) {
 	r := row{id: k.ID, key: k.Key, print: k.Fingerprint, content: k.Content, cash: cash(canonical(k.Amount), k.Currency), day: dayNumber(k.Day)}

@@ -42,6 +42,9 @@ func (p *paging) update(i int, r *row) {
 	id := &p.d.Identities[i]
 	if r.content == id.Content {
 		p.d.Unchanged++
+		if p.same {
+			p.d.Same = append(p.d.Same, r.id)
+		}
 	} else {
 		p.d.Update = append(p.d.Update, Match{i, r.id})
 	}

@@ -4,7 +4,15 @@ package storetest
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,11 +34,72 @@ func Each(t *testing.T, f func(t *testing.T, s *store.Store)) {
 	t.Run("postgres", func(t *testing.T) { f(t, Postgres(t)) })
 }
 
-// SQLite opens an empty store in a directory of the test's own.
-func SQLite(t testing.TB) *store.Store { return Open(t, SQLiteConfig(t)) }
+// SQLite opens an empty store in a directory of the test's own. Its tables are a
+// copy: to make them takes longer than most tests.
+func SQLite(t testing.TB) *store.Store {
+	t.Helper()
+	c := SQLiteConfig(t)
+	files, err := migrated()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(c.Path, files[0], 0o600))
+	require.NoError(t, os.WriteFile(c.KeysPath, files[1], 0o600))
+	return Open(t, c)
+}
 
-// Postgres opens an empty store in a database of the test's own.
-func Postgres(t testing.TB) *store.Store { return Open(t, PostgresConfig(t)) }
+// migrated are the files of a SQLite store without content, made once.
+var migrated = sync.OnceValues(func() (files [2][]byte, err error) {
+	dir, err := os.MkdirTemp("", "bankfeed-storetest-")
+	if err != nil {
+		return files, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	ctx, c := context.Background(), store.Config{Path: filepath.Join(dir, "bankfeed.db"), KeysPath: filepath.Join(dir, "bankfeed-keys.db")}
+	s, err := store.Open(ctx, c)
+	if err != nil {
+		return files, err
+	}
+	_, err = s.Migrate(ctx)
+	if err := errors.Join(err, s.Close()); err != nil { // the last to close leaves all in the files
+		return files, err
+	}
+	for i, name := range []string{c.Path, c.KeysPath} {
+		if files[i], err = os.ReadFile(name); err != nil {
+			return files, err
+		}
+	}
+	return files, nil
+})
+
+// Postgres opens an empty store in a database of the test's own, a copy too.
+func Postgres(t testing.TB) *store.Store {
+	t.Helper()
+	key, err := schema()
+	require.NoError(t, err)
+	url := backingtest.PostgresCopy(t, key, func(url string) error {
+		s, err := store.Open(context.Background(), store.Config{URL: url, MaxConns: 2})
+		if err != nil {
+			return err
+		}
+		_, err = s.Migrate(context.Background())
+		return errors.Join(err, s.Close())
+	})
+	return Open(t, store.Config{URL: url, MaxConns: 10})
+}
+
+// schema names the tables as they are today.
+var schema = sync.OnceValues(func() (string, error) {
+	_, here, _, _ := runtime.Caller(0)
+	dir, sum := filepath.Join(filepath.Dir(filepath.Dir(here)), "migrations"), sha256.New()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		fmt.Fprintf(sum, "%s %d\n%s", d.Name(), len(text), text)
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:8]), err
+})
 
 // SQLiteConfig names files that do not exist yet.
 func SQLiteConfig(t testing.TB) store.Config {

@@ -1,0 +1,503 @@
+package native
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/internal/delivery/callback"
+)
+
+// targets is a store of callbacks: tenant 1 has subscription 4 and origin 5 in
+// the live world and subscription 6 in the sandbox, each with a delivery of ten
+// times its number.
+type targets struct {
+	list       []callback.Target
+	deliveries []callback.Delivery
+	asked      []string
+	query      callback.DeliveryQuery
+	replay     callback.ReplayQuery
+	found      int
+	told       []callback.Key
+	secrets    []callback.SecretInfo
+	until      time.Time
+	fail       error
+}
+
+func newTargets() *targets {
+	later, retries := t0.Add(time.Minute), 3
+	t := &targets{
+		found: 2,
+		list: []callback.Target{
+			{
+				Key: callback.Key{Tenant: 1, ID: 4}, Client: "live", Status: callback.Active, Origin: "https://receiver.example:443",
+				URL: "https://me:" + secretText + "@receiver.example/in?key=" + secretText + "&b", CreatedAt: t0,
+				Subscription: &callback.Settings{
+					Name: "ledger", Types: []bankfeed.EventType{bankfeed.EventSyncFailed}, User: 11, Connection: 101, Account: 101, Ordered: true,
+					Concurrent: 4, PerSecond: 50, Retries: &retries,
+					Headers: callback.Headers{Signature: "X-Signature", Static: map[string]bankfeed.Secret{"Authorization": "Bearer " + secretText}},
+				},
+				Health: callback.Health{
+					Failures: 7, LastSuccessAt: t0, LastFailureAt: later, LastCause: callback.CauseStatus, LastStatus: 503, OutageSince: t0,
+					ProbeAt: later, NotBefore: later,
+				},
+				Cursors: []callback.Cursor{{Lane: 0, Epoch: installation.Epoch, Position: 1}},
+				Notes:   []callback.Note{{Kind: callback.NoteExpired, At: t0, First: 1, Last: 1}},
+			},
+			{
+				Key: callback.Key{Tenant: 1, ID: 5}, Client: "live", Status: callback.Disabled, Reason: "410", Origin: "https://receiver.example:8443",
+				CreatedAt: t0, Health: callback.Health{Failures: 1},
+			},
+			{
+				Key: callback.Key{Tenant: 1, ID: 6}, Client: "sandbox", Sandbox: true, Status: callback.Paused, Origin: "http://receiver.example:80",
+				URL: "http://receiver.example", Subscription: &callback.Settings{}, CreatedAt: t0,
+			},
+		},
+	}
+	for _, x := range t.list {
+		t.deliveries = append(t.deliveries, callback.Delivery{
+			Tenant: 1, ID: callback.DeliveryID(10 * x.ID), Target: x.ID, Type: bankfeed.EventSyncFailed, User: 11, Connection: 101, Epoch: installation.Epoch,
+			Position: 2, Replay: int64(x.ID-4) * 1_772_000_000_000, State: callback.GivenUp, Reason: "the schedule is used up", Attempts: 10, Step: 9,
+			CreatedAt: t0, FirstAt: t0, LastAt: later, EndedAt: later,
+		})
+	}
+	return t
+}
+
+func (t *targets) note(format string, args ...any) {
+	t.asked = append(t.asked, fmt.Sprintf(format, args...))
+}
+
+func (t *targets) Target(_ context.Context, key callback.Key) (callback.Target, error) {
+	for _, x := range t.list {
+		if x.Key == key {
+			return x, t.fail
+		}
+	}
+	return callback.Target{}, bankfeed.ErrNotFound
+}
+
+func (t *targets) AddSubscription(_ context.Context, x callback.Target, now time.Time) (callback.Target, error) {
+	x.ID, x.CreatedAt = 7, now
+	t.list = append(t.list, x)
+	return x, t.fail
+}
+
+func (t *targets) ChangeTarget(_ context.Context, key callback.Key, sandbox bool, change func(*callback.Target) error, _ time.Time) (callback.Target, error) {
+	for i := range t.list {
+		if x := &t.list[i]; x.Key == key && x.Sandbox == sandbox && x.Status != callback.Deleted {
+			return *x, errors.Join(change(x), t.fail)
+		}
+	}
+	return callback.Target{}, bankfeed.ErrNotFound
+}
+
+func (t *targets) Targets(_ context.Context, q callback.TargetQuery) (found []callback.Target, err error) {
+	for _, x := range t.list {
+		if x.Tenant == q.Tenant && x.Sandbox == q.Sandbox && x.ID > q.After && (q.Subscriptions == nil || *q.Subscriptions == (x.Subscription != nil)) &&
+			len(found) < q.Limit {
+			found = append(found, x)
+		}
+	}
+	return found, t.fail
+}
+
+func (t *targets) Deliveries(_ context.Context, q callback.DeliveryQuery) (found []callback.Delivery, err error) {
+	t.query = q
+	for _, d := range t.deliveries {
+		x, _ := t.Target(context.Background(), callback.Key{Tenant: d.Tenant, ID: d.Target})
+		if d.Tenant == q.Tenant && x.Sandbox == q.Sandbox && (q.Target == 0 || d.Target == q.Target) {
+			found = append(found, d)
+		}
+	}
+	slices.Reverse(found)
+	return found[:min(len(found), q.Limit)], t.fail
+}
+
+func (t *targets) Delivery(ctx context.Context, tenant bankfeed.TenantID, sandbox bool, id callback.DeliveryID) (callback.Delivery, error) {
+	all, _ := t.Deliveries(ctx, callback.DeliveryQuery{Tenant: tenant, Sandbox: sandbox, Limit: 10})
+	for _, d := range all {
+		if d.ID == id {
+			return d, t.fail
+		}
+	}
+	return callback.Delivery{}, bankfeed.ErrNotFound
+}
+
+func (t *targets) Attempts(_ context.Context, _ bankfeed.TenantID, id callback.DeliveryID, after, limit int) ([]callback.Attempt, error) {
+	t.note("attempts %d after=%d limit=%d", id, after, limit)
+	return []callback.Attempt{
+		{Delivery: id, Number: 1, At: t0, Node: "0123456789ab", Result: callback.Result{
+			Cause: callback.CauseStatus, Status: 503, RetryAfter: 2 * time.Minute, Duration: 1500 * time.Microsecond, Text: "down",
+		}},
+		{Delivery: id, Number: 2, At: t0.Add(time.Minute), Node: "0123456789ab", Result: callback.Result{Cause: callback.CauseDNS, Text: "the name does not resolve"}},
+	}, nil
+}
+
+func (t *targets) Counts(context.Context, callback.Key) (callback.Counts, error) {
+	return callback.Counts{States: map[callback.State]int{callback.Waiting: 2, callback.Delivered: 40}, Oldest: t0}, t.fail
+}
+
+// Redrive finds t.found deliveries, once.
+func (t *targets) Redrive(_ context.Context, q callback.DeliveryQuery, dry bool, _ time.Time) (int, callback.DeliveryID, []callback.TargetID, error) {
+	if q.After == 99 || t.found == 0 || t.fail != nil {
+		return 0, 0, nil, t.fail
+	}
+	t.query = q
+	t.note("redrive dry=%t", dry)
+	return t.found, 99, []callback.TargetID{q.Target}, nil
+}
+
+func (t *targets) Replay(_ context.Context, q callback.ReplayQuery, dry bool, _ time.Time) (int, int64, error) {
+	t.replay = q
+	t.note("replay dry=%t", dry)
+	return t.found, 1_772_000_000_000, t.fail
+}
+
+func (t *targets) First(context.Context, bankfeed.TenantID) (bankfeed.Secret, error) {
+	if len(t.secrets) > 0 {
+		return "", nil
+	}
+	t.secrets = []callback.SecretInfo{{ID: 1, CreatedAt: t0}}
+	return "whsec_first", nil
+}
+
+func (t *targets) List(_ context.Context, tenant bankfeed.TenantID) ([]callback.SecretInfo, error) {
+	if tenant != 1 {
+		return nil, nil
+	}
+	return []callback.SecretInfo{{ID: 2, CreatedAt: t0}, {ID: 1, CreatedAt: t0, RetiredAt: t0}}, t.fail
+}
+
+func (t *targets) Create(_ context.Context, _ bankfeed.TenantID, until time.Time) (bankfeed.Secret, callback.SecretInfo, error) {
+	t.until = until
+	return "whsec_new", callback.SecretInfo{ID: 3, CreatedAt: t0}, t.fail
+}
+
+func (t *targets) Retire(_ context.Context, tenant bankfeed.TenantID, id int64) error {
+	t.note("retire %d", id)
+	if id != 2 || tenant != 1 {
+		return bankfeed.ErrNotFound
+	}
+	return t.fail
+}
+
+func withCallbacks(t *testing.T) (*harness, *targets) {
+	h, f := newHarness(t), newTargets()
+	nowhere := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("no server") }}
+	h.api.Callbacks = &callback.Service{
+		Store: f, URLs: callback.NewSender(callback.SenderConfig{Resolver: nowhere}), Now: func() time.Time { return t0 },
+		Changed: func(k callback.Key) { f.told = append(f.told, k) },
+	}
+	h.api.CallbackSecrets = f
+	for range 3 {
+		h.append(1, 11, bankfeed.EventSyncStarted, nil)
+	}
+	return h, f
+}
+
+const subscribeBody = `{"name":"ledger","url":"https://receiver.example/in","types":["account.*","sync.failed"],"user":"11","connection":"101","account":"101",` +
+	`"ordered":true,"concurrent":4,"per_second":50,"max_retries":3,"headers":{"id":"X-Id","static":{"Authorization":"Bearer ` + secretText + `"}}}`
+
+func TestCallbackEndpoints(t *testing.T) {
+	c := newContract(t, newHarness(t))
+	for _, x := range []struct {
+		name, method, target, body string
+		status                     int
+		asked                      string
+	}{
+		{"callback_create", "POST", "/v1/callbacks", subscribeBody, 201, ""},
+		{"callbacks", "GET", "/v1/callbacks?limit=2", "", 200, ""},
+		{"callback", "GET", "/v1/callbacks/4", "", 200, ""},
+		{"callback_request", "GET", "/v1/callbacks/5", "", 200, ""},
+		{"callback_change", "PATCH", "/v1/callbacks/4", `{"name":"","url":"https://other.example/","types":[],"user":"","ordered":false,"headers":{"static":{"Authorization":"***"}}}`, 200, ""},
+		{"", "DELETE", "/v1/callbacks/4", "", 204, ""},
+		{"callback_pause", "POST", "/v1/callbacks/4/pause", "", 200, ""},
+		{"callback_disable", "POST", "/v1/callbacks/4/disable", "", 200, ""},
+		{"callback_enable", "POST", "/v1/callbacks/5/enable", "", 200, ""},
+		{"", "POST", "/v1/callbacks/4/resume", "", 200, ""}, // it is active already
+		{"callback_deliveries", "GET", "/v1/callbacks/4/deliveries?states=given_up,skipped&limit=1", "", 200, ""},
+		{"callback_all_deliveries", "GET", "/v1/callbacks/deliveries", "", 200, ""},
+		{"callback_delivery", "GET", "/v1/callbacks/4/deliveries/40", "", 200, "attempts 40 after=0 limit=100"},
+		{"", "POST", "/v1/callbacks/4/deliveries/40/redrive", "", 202, "attempts 40 after=0 limit=100, redrive dry=false"},
+		{"callback_redrive", "POST", "/v1/callbacks/4/redrive", `{"causes":["dns"]}`, 202, "redrive dry=false"},
+		{"", "POST", "/v1/callbacks/4/redrive", "", 202, "redrive dry=false"},
+		{"callback_redrive_dry", "POST", "/v1/callbacks/4/redrive", `{"dry_run":true}`, 200, "redrive dry=true"},
+		{"callback_replay", "POST", "/v1/callbacks/4/replay", `{"types":["sync.*"]}`, 202, "replay dry=false"},
+		{"callback_replay_dry", "POST", "/v1/callbacks/4/replay", `{"dry_run":true}`, 200, "replay dry=true"},
+		{"callback_secrets", "GET", "/v1/callbacks/secrets", "", 200, ""},
+		{"callback_secret_create", "POST", "/v1/callbacks/secrets", "", 201, ""},
+		{"", "DELETE", "/v1/callbacks/secrets/2", "", 204, "retire 2"},
+	} {
+		t.Run(x.method+x.target, func(t *testing.T) {
+			h, f := withCallbacks(t)
+			r := request(x.method, x.target, "live", x.body)
+			w := h.do(r)
+			require.Equal(t, x.status, w.Code, w.Body.String())
+			c.check(t, r, x.body, w)
+			if x.name != "" {
+				golden(t, x.name, w.Body.Bytes())
+			}
+			require.NotContains(t, w.Body.String(), "hunter2")
+			require.Equal(t, x.asked, strings.Join(f.asked, ", "))
+			require.Empty(t, h.log.String())
+
+			before := f.asked
+			w = h.do(request(x.method, x.target, "user11", x.body))
+			require.Equal(t, http.StatusForbidden, w.Code, "a user's token")
+			c.check(t, r, x.body, w)
+			require.Equal(t, before, f.asked)
+			if !strings.ContainsAny(x.target, "456") {
+				return
+			}
+			// Another's, another world's and unknown ones are the same.
+			h, f = withCallbacks(t)
+			unknown := h.do(request(x.method, strings.NewReplacer("/4", "/999", "/5", "/999").Replace(x.target), "live", x.body))
+			require.Equal(t, http.StatusNotFound, unknown.Code)
+			for _, token := range []string{"foreign", "sandbox"} {
+				w := h.do(request(x.method, x.target, token, x.body))
+				require.Equal(t, http.StatusNotFound, w.Code, token)
+				require.Equal(t, unknown.Body.String(), w.Body.String())
+			}
+			require.Empty(t, f.told)
+		})
+	}
+}
+
+func TestCallbackIsCreatedAsAsked(t *testing.T) {
+	h, f := withCallbacks(t)
+	w := h.do(request("POST", "/v1/callbacks", "live", subscribeBody))
+	require.Equal(t, "/v1/callbacks/7", w.Header().Get("Location"))
+	require.Contains(t, w.Body.String(), `"secret":"whsec_first"`)
+	got := f.list[len(f.list)-1]
+	retries := 3
+	require.Equal(t, callback.Target{
+		Key: callback.Key{Tenant: 1, ID: 7}, Client: "live", URL: "https://receiver.example/in", Origin: "https://receiver.example:443",
+		Status: callback.Active, CreatedAt: t0, Cursors: []callback.Cursor{{Epoch: installation.Epoch, Position: 3}},
+		Subscription: &callback.Settings{
+			Name: "ledger", Types: []bankfeed.EventType{bankfeed.EventAccountCreated, bankfeed.EventAccountRemoved, bankfeed.EventAccountUpdated, bankfeed.EventSyncFailed},
+			User: 11, Connection: 101, Account: 101, Ordered: true, Concurrent: 4, PerSecond: 50, Retries: &retries,
+			Headers: callback.Headers{ID: "X-Id", Static: map[string]bankfeed.Secret{"Authorization": "Bearer " + secretText}},
+		},
+	}, got)
+	require.Equal(t, []callback.Key{{Tenant: 1, ID: 7}}, f.told)
+
+	w = h.do(request("POST", "/v1/callbacks", "sandbox", `{"url":"http://receiver.example:9000","after":"oldest"}`))
+	require.Equal(t, 201, w.Code, w.Body.String())
+	require.NotContains(t, w.Body.String(), "whsec", "shown once")
+	got = f.list[len(f.list)-1]
+	require.True(t, got.Sandbox)
+	require.Empty(t, got.Subscription.Types)
+	require.Equal(t, []callback.Cursor{{Epoch: installation.Epoch}}, got.Cursors)
+
+	// From where a reader of the log has come to.
+	var page EventList
+	require.NoError(t, json.Unmarshal(h.do(request("GET", "/v1/events?limit=2", "live", "")).Body.Bytes(), &page))
+	w = h.do(request("POST", "/v1/callbacks", "live", `{"url":"https://receiver.example","after":"`+page.Next+`"}`))
+	require.Equal(t, 201, w.Code, w.Body.String())
+	require.Equal(t, bankfeed.Position(2), f.list[len(f.list)-1].Cursors[0].Position)
+}
+
+func TestCallbackIsChangedAsAsked(t *testing.T) {
+	h, f := withCallbacks(t)
+	before := f.list[0]
+	settings := *before.Subscription
+	w := h.do(request("PATCH", "/v1/callbacks/"+h.uuid(bankfeed.KindTarget, 1, 4), "live", `{"concurrent":0,"headers":{"id":"X-Id","static":{"Authorization":"***","X-New":"1"}}}`))
+	require.Equal(t, 200, w.Code, w.Body.String())
+	settings.Concurrent = 0
+	settings.Headers = callback.Headers{ID: "X-Id", Static: map[string]bankfeed.Secret{"Authorization": "Bearer " + secretText, "X-New": "1"}}
+	require.Equal(t, &settings, f.list[0].Subscription, "what is not named stays")
+	require.Equal(t, before.URL, f.list[0].URL)
+	require.Equal(t, []callback.Key{{Tenant: 1, ID: 4}}, f.told)
+
+	w = h.do(request("PATCH", "/v1/callbacks/4", "live", `{"url":"https://Other.example/x","types":[],"user":"","connection":"","account":"","max_retries":0}`))
+	require.Equal(t, 200, w.Code, w.Body.String())
+	got := f.list[0]
+	require.Equal(t, "https://other.example:443", got.Origin)
+	require.Zero(t, got.Subscription.User)
+	require.Zero(t, got.Subscription.Connection)
+	require.Zero(t, got.Subscription.Account)
+	require.Empty(t, got.Subscription.Types)
+	require.Zero(t, *got.Subscription.Retries)
+}
+
+func TestCallbackStatuses(t *testing.T) {
+	h, f := withCallbacks(t)
+	post := func(verb string) int { return h.do(request("POST", "/v1/callbacks/4/"+verb, "live", "")).Code }
+	for _, x := range []struct {
+		verb   string
+		status int
+		is     callback.Status
+	}{
+		{"enable", 200, callback.Active}, {"pause", 200, callback.Paused}, {"pause", 200, callback.Paused}, {"enable", 409, callback.Paused},
+		{"resume", 200, callback.Active}, {"disable", 200, callback.Disabled}, {"resume", 409, callback.Disabled}, {"pause", 409, callback.Disabled},
+		{"enable", 200, callback.Active}, {"pause", 200, callback.Paused}, {"disable", 200, callback.Disabled},
+	} {
+		require.Equal(t, x.status, post(x.verb), x.verb)
+		require.Equal(t, x.is, f.list[0].Status)
+		require.Equal(t, x.is != callback.Active, f.list[0].Reason != "")
+	}
+	require.Equal(t, 204, h.do(request("DELETE", "/v1/callbacks/4", "live", "")).Code)
+	require.Equal(t, 404, post("enable"))
+	require.Equal(t, 404, h.do(request("GET", "/v1/callbacks/4", "live", "")).Code)
+}
+
+func TestDeliveryFilterIsRead(t *testing.T) {
+	h, f := withCallbacks(t)
+	event := bankfeed.EventID(installation.Epoch, 1, 0, 2)
+	target := "/v1/callbacks/4/deliveries?states=waiting,given_up&causes=dns,timeout&types=sync.*&user=" + h.uuid(bankfeed.KindUser, 1, 11) +
+		"&connection=101&from=2026-03-01T00:00:00Z&to=2026-03-02T00:00:00Z&limit=9&event=" + event.String() + "&after=" + numberCursor(callback.DeliveryID(77))
+	w := h.do(request("GET", target, "live", ""))
+	require.Equal(t, 200, w.Code, w.Body.String())
+	require.Equal(t, callback.DeliveryQuery{
+		Tenant: 1, Target: 4, States: []callback.State{callback.Waiting, callback.GivenUp}, Causes: []callback.Cause{callback.CauseDNS, callback.CauseTimeout},
+		Types: []bankfeed.EventType{bankfeed.EventSyncFailed, bankfeed.EventSyncStarted, bankfeed.EventSyncSucceeded}, User: 11, Connection: 101, Position: 2,
+		From: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), Before: 77, Limit: 9,
+	}, f.query)
+	require.Contains(t, w.Body.String(), `"id":"40"`)
+
+	// The same position of another epoch, or replay, is another event.
+	for id, want := range map[bankfeed.UUID]string{
+		bankfeed.EventID(installation.Epoch+1, 1, 0, 2): "",
+		bankfeed.EventID(1_772_000_000_000, 1, 0, 2):    `"id":"50"`,
+		bankfeed.EventID(installation.Epoch, 2, 0, 2):   "",
+		installation.UUID(bankfeed.KindDelivery, 1, 50): "",
+		bankfeed.EventID(installation.Epoch, 1, 0, 2):   `"id":"40"`,
+		(bankfeed.UUID{}): "",
+		bankfeed.EventID(installation.Epoch-500, 1, 0, 1<<30): "",
+	} {
+		w := h.do(request("GET", "/v1/callbacks/deliveries?event="+id.String(), "live", ""))
+		require.Equal(t, 200, w.Code)
+		if want == "" {
+			require.JSONEq(t, `{"items":[]}`, w.Body.String(), id)
+		} else {
+			require.Contains(t, w.Body.String(), want)
+		}
+	}
+	// What was given out to somebody else names nothing.
+	w = h.do(request("GET", "/v1/callbacks/deliveries?user="+h.uuid(bankfeed.KindUser, 2, 11), "live", ""))
+	require.JSONEq(t, `{"items":[]}`, w.Body.String())
+	w = h.do(request("POST", "/v1/callbacks/4/redrive", "live", `{"user":"`+h.uuid(bankfeed.KindUser, 2, 11)+`"}`))
+	require.JSONEq(t, `{"count":0}`, w.Body.String())
+	require.Empty(t, f.asked)
+	// A delivery is found below its own callback only.
+	require.Equal(t, 404, h.do(request("GET", "/v1/callbacks/5/deliveries/40", "live", "")).Code)
+
+	w = h.do(request("POST", "/v1/callbacks/4/redrive", "live", `{"states":["skipped"],"causes":["gone"],"types":["sync.failed"],"user":"11","connection":"101","from":"2026-03-01T01:00:00+01:00"}`))
+	require.Equal(t, 202, w.Code, w.Body.String())
+	require.Equal(t, callback.DeliveryQuery{
+		Tenant: 1, Target: 4, States: []callback.State{callback.Skipped}, Causes: []callback.Cause{callback.CauseGone}, Types: []bankfeed.EventType{bankfeed.EventSyncFailed},
+		User: 11, Connection: 101, From: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), Limit: f.query.Limit,
+	}, f.query)
+	require.Equal(t, []callback.Key{{Tenant: 1, ID: 4}}, f.told)
+
+	h.do(request("POST", "/v1/callbacks/4/deliveries/40/redrive", "live", ""))
+	require.Equal(t, callback.DeliveryQuery{Tenant: 1, Target: 4, After: 39, Before: 41, Limit: f.query.Limit}, f.query)
+
+	w = h.do(request("POST", "/v1/callbacks/4/replay", "live", `{"types":["account.*"],"user":"11","connection":"101","account":"101","from":"2026-03-01T00:00:00Z","to":"2026-03-02T00:00:00Z","first":2,"last":9}`))
+	require.Equal(t, 202, w.Code, w.Body.String())
+	require.Equal(t, callback.ReplayQuery{
+		Key: callback.Key{Tenant: 1, ID: 4}, Types: []bankfeed.EventType{bankfeed.EventAccountCreated, bankfeed.EventAccountRemoved, bankfeed.EventAccountUpdated},
+		User: 11, Connection: 101, Account: 101, From: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), To: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC),
+		First: 2, Last: 9, Limit: callback.MaxReplay,
+	}, f.replay)
+
+	h.do(request("POST", "/v1/callbacks/secrets", "live", `{"retire_others_at":"2026-03-02T00:00:00Z"}`))
+	require.Equal(t, time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), f.until.UTC())
+}
+
+func TestCallbackProblems(t *testing.T) {
+	c := newContract(t, newHarness(t))
+	for _, x := range []struct {
+		name, method, target, body string
+		found                      int
+		fail                       error
+		status                     int
+	}{
+		{"callback_url", "POST", "/v1/callbacks", `{"url":"` + secretText + `"}`, 0, nil, 422},
+		{"callback_http", "POST", "/v1/callbacks", `{"url":"http://` + secretText + `.example"}`, 0, nil, 422},
+		{"callback_inside", "POST", "/v1/callbacks", `{"url":"https://169.254.169.254/` + secretText + `"}`, 0, nil, 422},
+		{"callback_no_url", "POST", "/v1/callbacks", `{"name":"x"}`, 0, nil, 422},
+		{"callback_types", "POST", "/v1/callbacks", `{"url":"https://a.example","types":["` + secretText + `"]}`, 0, nil, 422},
+		{"callback_seen", "POST", "/v1/callbacks", `{"url":"https://a.example","types":["account.seen"]}`, 0, nil, 422},
+		{"callback_user", "POST", "/v1/callbacks", `{"url":"https://a.example","user":"21"}`, 0, nil, 404},
+		{"callback_connection", "POST", "/v1/callbacks", `{"url":"https://a.example","connection":"` + secretText + `"}`, 0, nil, 422},
+		{"callback_after", "POST", "/v1/callbacks", `{"url":"https://a.example","after":"` + secretText + `"}`, 0, nil, 422},
+		{"callback_headers", "POST", "/v1/callbacks", `{"url":"https://a.example","headers":{"static":{"Content-Type":"` + secretText + `"}}}`, 0, nil, 422},
+		{"callback_header_name", "PATCH", "/v1/callbacks/4", `{"headers":{"signature":"bankfeed-event"}}`, 0, nil, 422},
+		{"callback_limits", "PATCH", "/v1/callbacks/4", `{"concurrent":257,"per_second":-1,"max_retries":51}`, 0, nil, 422},
+		{"callback_origin_change", "PATCH", "/v1/callbacks/5", `{"name":"x"}`, 0, nil, 409},
+		{"callback_origin_delete", "DELETE", "/v1/callbacks/5", "", 0, nil, 409},
+		{"callback_resume", "POST", "/v1/callbacks/5/resume", "", 0, nil, 409},
+		{"callback_not_redriven", "POST", "/v1/callbacks/4/deliveries/40/redrive", "", 0, nil, 409},
+		{"callback_replay_much", "POST", "/v1/callbacks/4/replay", "", callback.MaxReplay + 1, nil, 413},
+		{"callback_replay_origin", "POST", "/v1/callbacks/5/replay", "", 1, nil, 409},
+		{"callback_states", "GET", "/v1/callbacks/deliveries?states=" + secretText, "", 0, nil, 422},
+		{"callback_event", "GET", "/v1/callbacks/deliveries?event=" + secretText[:20], "", 0, nil, 422},
+		{"callback_cursor", "GET", "/v1/callbacks?after=" + secretText, "", 0, nil, 422},
+		{"callback_secret", "DELETE", "/v1/callbacks/secrets/" + secretText, "", 0, nil, 404},
+		{"callback_secret_conflict", "POST", "/v1/callbacks/secrets", "", 0, bankfeed.Errorf(bankfeed.Conflict, "there are 2 live secrets: retire one first"), 409},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			h, f := withCallbacks(t)
+			f.fail, f.found = x.fail, x.found
+			r := request(x.method, x.target, "live", x.body)
+			w := h.do(r)
+			require.Equal(t, x.status, w.Code, w.Body.String())
+			require.Equal(t, problemType, w.Header().Get("Content-Type"))
+			golden(t, "problem_"+x.name, w.Body.Bytes())
+			require.NotContains(t, w.Body.String()+h.log.String(), "hunter2")
+			c.check(t, r, x.body, w)
+			require.Empty(t, f.told)
+			require.Len(t, f.list, 3)
+		})
+	}
+	h, f := withCallbacks(t)
+	f.found = callback.MaxReplay + 1
+	require.JSONEq(t, `{"count":100000,"more":true}`, h.do(request("POST", "/v1/callbacks/4/replay", "live", `{"dry_run":true}`)).Body.String())
+	f.list[0].Status = callback.Disabled
+	require.Equal(t, 409, h.do(request("POST", "/v1/callbacks/4/replay", "live", `{}`)).Code)
+}
+
+// A sandbox client has callbacks of its own, and sees no others.
+func TestCallbacksKeepTheWorldsApart(t *testing.T) {
+	h, _ := withCallbacks(t)
+	ids := func(token string) (ids []string) {
+		var list CallbackList
+		require.NoError(t, json.Unmarshal(h.do(request("GET", "/v1/callbacks", token, "")).Body.Bytes(), &list))
+		for _, x := range list.Items {
+			ids = append(ids, x.ID)
+		}
+		return ids
+	}
+	require.Equal(t, []string{"4", "5"}, ids("live"))
+	require.Equal(t, []string{"6"}, ids("sandbox"))
+	require.Empty(t, ids("foreign"))
+	require.Equal(t, 404, h.do(request("GET", "/v1/callbacks/6", "live", "")).Code)
+	require.Equal(t, 200, h.do(request("GET", "/v1/callbacks/6", "sandbox", "")).Code)
+	require.Contains(t, h.do(request("GET", "/v1/callbacks/deliveries", "sandbox", "")).Body.String(), `"id":"60"`)
+	require.Equal(t, 404, h.do(request("POST", "/v1/callbacks", "sandbox", `{"url":"http://a.example","user":"11"}`)).Code)
+	require.Contains(t, h.do(request("GET", "/v1/callbacks?kind=request", "live", "")).Body.String(), `"id":"5"`)
+	require.NotContains(t, h.do(request("GET", "/v1/callbacks?kind=request", "live", "")).Body.String(), `"id":"4"`)
+}
+
+func TestShownURL(t *testing.T) {
+	for raw, want := range map[string]string{
+		"https://a.example/x":                        "https://a.example/x",
+		"https://me@a.example":                       "https://me@a.example",
+		"https://me:hunter2@a.example/p?q=hunter2&r": "https://me:***@a.example/p?q=***&r=***",
+		"http://%": "***",
+	} {
+		require.Equal(t, want, shownURL(bankfeed.Secret(raw)))
+	}
+}

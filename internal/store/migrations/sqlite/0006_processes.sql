@@ -1,0 +1,41 @@
+-- +goose Up
+
+-- Callbacks of the client's requests are tried once.
+ALTER TABLE clients ADD COLUMN callbacks_once INTEGER NOT NULL DEFAULT 0;
+
+-- folded_id is the client's own id in lower case, for users that it names in any
+-- case. The contact is what a client noted. auto_sync is for new connections.
+ALTER TABLE users ADD COLUMN folded_id TEXT;
+ALTER TABLE users ADD COLUMN contact_email TEXT;
+ALTER TABLE users ADD COLUMN contact_phone TEXT;
+ALTER TABLE users ADD COLUMN auto_sync INTEGER NOT NULL DEFAULT 1;
+CREATE UNIQUE INDEX users_folded_id ON users (tenant_id, folded_id) WHERE folded_id IS NOT NULL;
+
+-- Processes of clients, each with a user of its own, by the hash of the token.
+-- Once ended_at is set, or the last exchange was made, the token gives nothing
+-- any more; at expires_at the user is erased.
+CREATE TABLE processes (
+    token      BLOB NOT NULL PRIMARY KEY,
+    tenant_id  INTEGER NOT NULL,
+    client_id  TEXT NOT NULL,
+    user_id    INTEGER NOT NULL,
+    exchanges  INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    ended_at   INTEGER
+) STRICT;
+CREATE INDEX processes_expiry ON processes (expires_at);
+CREATE INDEX processes_user ON processes (tenant_id, user_id);
+
+-- Erasures of a user's data: the user of before is erased, its successor has
+-- login and tokens.
+CREATE TABLE data_deletions (
+    tenant_id  INTEGER NOT NULL,
+    id         INTEGER NOT NULL,
+    user_id    INTEGER NOT NULL,
+    erased_id  INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, id)
+) STRICT;
+CREATE INDEX data_deletions_user ON data_deletions (tenant_id, user_id);
+CREATE INDEX data_deletions_age ON data_deletions (created_at);
