@@ -189,7 +189,7 @@ func TestAccountsAreHandedIn(t *testing.T) {
 		// It goes like any other, and does not come back under its id.
 		b.call(204, nil, "DELETE", "/api/v1/dataSources/"+source.ID.String(), nil)
 		b.call(404, nil, "PUT", handIn+"/"+source.ID.String(), exported(1))
-		eventually(t, 20*time.Second, "its transactions are gone", func() bool {
+		eventually(t, time.Minute, "its transactions are gone", func() bool {
 			_, list, err := b.send("GET", "/v1/transactions", nil)
 			return err == nil && !strings.Contains(string(list), "house")
 		})

@@ -179,7 +179,7 @@ func TestQueueSurvivesKill(t *testing.T) {
 			_, err := c.do(t.Context(), http.MethodGet, p.path+"&wait=30", nil, nil)
 			waiting <- err
 		}()
-		eventually(t, 20*time.Second, "a poll waits beside the reader", func() bool { return n.metric("bankfeed_http_requests_in_flight") == 3 }) // with this one
+		eventually(t, time.Minute, "a poll waits beside the reader", func() bool { return n.metric("bankfeed_http_requests_in_flight") == 3 }) // with this one
 		n.kill(t)
 		require.Error(t, <-waiting)
 		n.start()

@@ -34,7 +34,7 @@ func TestStreamKilledBeforeConfirms(t *testing.T) {
 		return stays(200*time.Millisecond, func() bool { return confirmedBy(n) == told })
 	})
 	s.allow(2 * stream.DefaultWindow)
-	eventually(t, 10*time.Second, "a window of them has reached the consumer", func() bool { return s.Distinct() >= told+stream.DefaultWindow })
+	eventually(t, time.Minute, "a window of them has reached the consumer", func() bool { return s.Distinct() >= told+stream.DefaultWindow })
 	n.kill(t)
 	s.unfinishedAfter(n)
 	v := s.settle("killed between publish and confirm", inOrder)

@@ -3,6 +3,8 @@
 package test
 
 import (
+	"bufio"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
@@ -16,7 +18,8 @@ import (
 
 // wire is what lies between nodes and their broker: a TCP proxy that lets so much
 // through and little more, so that a test meets the middle of a backlog however
-// busy the machine is; and that can be mute the other way.
+// busy the machine is; and that can be mute the other way, but for heartbeats: no
+// connection is to end because of how long a test takes.
 type wire struct {
 	broker string // host:port
 
@@ -127,8 +130,8 @@ func (w *wire) serve(client net.Conn, ended <-chan struct{}) {
 			_ = broker.Close()
 		})
 	}
-	both.Go(func() { defer end(); _ = pass(broker, client, w.pace, gone) })
-	both.Go(func() { defer end(); _ = pass(client, broker, w.unlessMute, gone) })
+	both.Go(func() { defer end(); _ = w.requests(broker, client, gone) })
+	both.Go(func() { defer end(); _ = w.answers(client, broker, gone) })
 	select {
 	case <-gone:
 	case <-ended:
@@ -139,16 +142,17 @@ func (w *wire) serve(client net.Conn, ended <-chan struct{}) {
 
 var errGone = errors.New("the other end is gone")
 
-// pass copies until one end is gone; before is called with each piece.
-func pass(to io.Writer, from io.Reader, before func(n int, gone <-chan struct{}) error, gone <-chan struct{}) error {
+// requests copies what goes to the broker, at the pace that is set, until one end
+// is gone.
+func (w *wire) requests(broker io.Writer, client io.Reader, gone <-chan struct{}) error {
 	b := make([]byte, 8<<10)
 	for {
-		n, err := from.Read(b)
+		n, err := client.Read(b)
 		if n > 0 {
-			if err := before(n, gone); err != nil {
+			if err := w.pace(n, gone); err != nil {
 				return err
 			}
-			if _, err := to.Write(b[:n]); err != nil {
+			if _, err := broker.Write(b[:n]); err != nil {
 				return err
 			}
 		}
@@ -192,7 +196,37 @@ func (w *wire) pace(n int, gone <-chan struct{}) error {
 	}
 }
 
-func (w *wire) unlessMute(_ int, gone <-chan struct{}) error {
+// frameHeader is type, channel and size of an AMQP 0-9-1 frame; one octet ends it
+// (specification, 2.3.5).
+const frameHeader = 7
+
+var heartbeat = []byte{8, 0, 0, 0, 0, 0, 0, 0xCE}
+
+// answers copies what comes from the broker, frame by frame, until one end is gone.
+func (w *wire) answers(client io.Writer, broker io.Reader, gone <-chan struct{}) error {
+	from := bufio.NewReader(broker)
+	for {
+		header, err := from.Peek(frameHeader)
+		if err != nil {
+			return err
+		}
+		frame := make([]byte, frameHeader+int(binary.BigEndian.Uint32(header[3:]))+1)
+		if _, err := io.ReadFull(from, frame); err != nil {
+			return err
+		}
+		if err := w.unlessMute(client, gone); err != nil {
+			return err
+		}
+		if _, err := client.Write(frame); err != nil {
+			return err
+		}
+	}
+}
+
+// unlessMute waits; the client has a heartbeat meanwhile.
+func (w *wire) unlessMute(client io.Writer, gone <-chan struct{}) error {
+	beat := time.NewTicker(time.Second)
+	defer beat.Stop()
 	for {
 		w.mu.Lock()
 		mute, changed := w.mute, w.changed
@@ -202,6 +236,10 @@ func (w *wire) unlessMute(_ int, gone <-chan struct{}) error {
 		}
 		select {
 		case <-changed:
+		case <-beat.C:
+			if _, err := client.Write(heartbeat); err != nil {
+				return err
+			}
 		case <-gone:
 			return errGone
 		}

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/delivery/callback"
 )

@@ -265,5 +265,5 @@ func testConfig(t *testing.T, s Store, l *memoryLog, address bankfeed.Secret) Co
 // eventually waits for something that real processes do.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	require.Eventually(t, f, 30*time.Second, 10*time.Millisecond, what)
+	require.Eventually(t, f, time.Minute, 10*time.Millisecond, what)
 }
