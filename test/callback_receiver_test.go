@@ -177,9 +177,15 @@ func (r *callee) subscribe(c *company, settings map[string]any) *calling {
 	return &calling{r, c, made.ID}
 }
 
-// knowSecret lets the receiver verify what comes.
+// knowSecret lets the receiver verify what comes, if it cannot yet.
 func (r *callee) knowSecret(c *company) {
 	r.t.Helper()
+	r.mu.Lock()
+	known := r.hook != nil
+	r.mu.Unlock()
+	if known {
+		return
+	}
 	var made struct {
 		Secret string `json:"secret"`
 	}
