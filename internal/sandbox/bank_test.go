@@ -334,7 +334,7 @@ func (c *tester) accounts(base, consent string) map[string]string {
 
 const giro = "Girokonto EUR"
 
-// entries reads one page of transactions into maps.
+// list reads one page of transactions into maps.
 func list(a answer, kind string) []map[string]any {
 	a.t.Helper()
 	require.Equal(a.t, 200, a.status, "%s", a.raw)
