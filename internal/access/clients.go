@@ -66,18 +66,6 @@ type ClientStore interface {
 	RevokeSecret(ctx context.Context, client string, hash []byte, now time.Time) error
 }
 
-// CreateTenant makes a tenant; a Conflict if the name is taken.
-func (s *Service) CreateTenant(ctx context.Context, name string) (bankfeed.TenantID, error) {
-	if err := checkText("tenant", name, 100); err != nil {
-		return 0, err
-	}
-	id, created, err := s.store.EnsureTenant(ctx, name, s.now())
-	if err == nil && !created {
-		err = &bankfeed.Error{Kind: bankfeed.Conflict, Field: "tenant", Text: "exists already"}
-	}
-	return id, err
-}
-
 // CreateClient makes a client of a tenant ("" means DefaultTenant), and the
 // tenant too if it does not exist yet.
 func (s *Service) CreateClient(ctx context.Context, tenant, name string, sandbox bool) (NewClient, error) {

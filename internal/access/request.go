@@ -1,7 +1,6 @@
 package access
 
 import (
-	"context"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -18,51 +17,6 @@ func Bearer(r *http.Request) (token bankfeed.Secret, ok bool) {
 		return "", false
 	}
 	return bankfeed.Secret(value), true
-}
-
-type callerKey struct{}
-
-// WithCaller puts the caller into the context of a request.
-func WithCaller(ctx context.Context, c bankfeed.Caller) context.Context {
-	return context.WithValue(ctx, callerKey{}, c)
-}
-
-// CallerFrom returns whom the request comes from; false on a path that asked
-// for no token.
-func CallerFrom(ctx context.Context) (bankfeed.Caller, bool) {
-	c, ok := ctx.Value(callerKey{}).(bankfeed.Caller)
-	return c, ok
-}
-
-// TenantOf is the key of a limiter that stands behind Authenticated.
-func TenantOf(r *http.Request) (bankfeed.TenantID, bool) {
-	c, ok := CallerFrom(r.Context())
-	return c.Client.Tenant, ok
-}
-
-// Authenticated lets requests with a live access token through, with the caller
-// in their context. refuse writes all other answers in its dialect's shape; the
-// WWW-Authenticate header that a 401 needs (RFC 6750, 3) is set already.
-func (s *Service) Authenticated(refuse func(w http.ResponseWriter, r *http.Request, err error)) func(http.Handler) http.Handler {
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			token, ok := Bearer(r)
-			if !ok {
-				w.Header().Set("WWW-Authenticate", "Bearer")
-				refuse(w, r, bankfeed.Errorf(bankfeed.Unauthorized, "an access token is needed"))
-				return
-			}
-			caller, err := s.Authenticate(r.Context(), token)
-			if err != nil {
-				if bankfeed.ErrorKindOf(err) == bankfeed.Unauthorized {
-					w.Header().Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-				}
-				refuse(w, r, err)
-				return
-			}
-			next.ServeHTTP(w, r.WithContext(WithCaller(r.Context(), caller)))
-		})
-	}
 }
 
 // PSU reads what a client's headers PSU-IP-Address and PSU-User-Agent tell

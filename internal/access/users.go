@@ -122,11 +122,6 @@ func (s *Service) UserByExternalID(ctx context.Context, caller bankfeed.Caller, 
 	return s.find(ctx, caller, UserKey{ExternalID: externalID})
 }
 
-// UserByEmail is User by the email address, in any case.
-func (s *Service) UserByEmail(ctx context.Context, caller bankfeed.Caller, email string) (bankfeed.User, error) {
-	return s.find(ctx, caller, UserKey{Email: email})
-}
-
 func (s *Service) find(ctx context.Context, caller bankfeed.Caller, key UserKey) (bankfeed.User, error) {
 	u, err := s.findUser(ctx, caller.Client, key)
 	if err != nil {
