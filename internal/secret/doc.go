@@ -2,15 +2,16 @@
 //
 //	master key      the operator's: BANKFEED_MASTER_KEY or a file; never in a database
 //	└─ keyset       Keyring: a tink keyset, stored encrypted under the master key;
-//	   │            seals secrets of tenants (bank tokens, callback secrets)
+//	   │            seals secrets of tenants (of callbacks: what signs them, URLs, headers)
 //	   └─ user key  UserKeys: 32 bytes per user, stored wrapped by the keyset apart
 //	                from the data; seals that user's payloads
 //
 // Every layer can be rotated without touching the one below it at the same
 // time: a new master key only re-encrypts the keyset (Keyring.Rewrap), a new
-// primary key of the keyset only re-wraps the user keys (UserKeys.Rewrap) and
-// re-seals the tenants' secrets (Keyring.Reseal). Payloads are never
-// rewritten. Destroying a user key makes all payloads of that user unreadable
+// primary key of the keyset only re-wraps the user keys (UserKeys.Rewrap).
+// Tenants' secrets stay under the key that sealed them until they are written
+// anew, and payloads are never rewritten: no key ever leaves the keyset.
+// Destroying a user key makes all payloads of that user unreadable
 // in every copy of the data, backups included.
 //
 // All sealing is AES-256-GCM. Associated data (see AAD) ties a sealed value to
