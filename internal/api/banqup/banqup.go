@@ -13,15 +13,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 )
 
 // Access tells who calls and for whom: access.Service.
@@ -57,7 +56,7 @@ type Config struct {
 // API serves two paths under /api/v2/bank and /openapi/banqup.json.
 type API struct {
 	Config
-	spec []byte
+	dialect *dialect.API
 }
 
 // The paths, as the vendor's page has them.
@@ -70,73 +69,36 @@ const (
 func New(c Config) (*API, error) {
 	a := &API{Config: c}
 	var err error
-	a.spec, err = a.document()
+	a.dialect, err = dialect.New(dialect.Config{
+		Name: "banqup", Log: c.Log, Access: c.Access, Limit: c.Limit, Fault: answerTo, Document: document(c.Version),
+	}, a.operations())
 	return a, err
 }
 
 // Mount adds the API to the routes of the hub.
 func (a *API) Mount(mux *http.ServeMux) {
-	for _, path := range []string{byID, byType} {
-		mux.HandleFunc(path, a.serve)
-	}
-	mux.HandleFunc("GET /openapi/banqup.json", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/openapi+json")
-		w.Write(a.spec)
-	})
+	mux.Handle(byID, a.dialect)
+	mux.Handle(byType, a.dialect)
+	mux.HandleFunc("GET /openapi/banqup.json", a.dialect.ServeSpec)
 }
 
 // Spec is the OpenAPI document.
-func (a *API) Spec() []byte { return a.spec }
+func (a *API) Spec() []byte { return a.dialect.Spec() }
 
-func (a *API) serve(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if r.Method != http.MethodDelete {
-		w.Header().Set("Allow", http.MethodDelete)
-		write(w, http.StatusMethodNotAllowed, Error{http.StatusMethodNotAllowed, "this path knows DELETE only"})
-		return
-	}
-	if err := a.delete(w, r); err != nil {
-		a.refuse(w, r, err)
-		return
-	}
-	write(w, http.StatusAccepted, Accepted{Success: true})
-}
-
-var errNoToken = bankfeed.Errorf(bankfeed.Unauthorized, "an access token is needed")
-
-// scope is what a token with scopes needs; one without may do everything.
-const scope = "connections_manage"
-
-func (a *API) delete(w http.ResponseWriter, r *http.Request) error {
-	token, ok := access.Bearer(r)
-	if !ok {
-		return errNoToken
-	}
-	ctx := r.Context()
-	caller, err := a.Access.Authenticate(ctx, token)
+func (a *API) delete(c *dialect.Call) error {
+	is, err := bank(c.R)
 	if err != nil {
 		return err
 	}
-	if wait := a.Limit.Allow(caller.Client.Tenant); wait > 0 {
-		return &bankfeed.Error{Kind: bankfeed.RateLimited, Text: "too many requests", RetryAfter: wait}
-	}
-	if len(caller.Scopes) > 0 && !slices.Contains(caller.Scopes, scope) {
-		return bankfeed.Errorf(bankfeed.Forbidden, "the token's scope does not cover this request")
-	}
-	is, err := bank(r)
+	name, err := userName(c)
 	if err != nil {
 		return err
 	}
-	name, err := userName(w, r)
+	user, err := a.user(c.Context(), c.Caller, name)
 	if err != nil {
 		return err
 	}
-	user, err := a.user(ctx, caller, name)
-	if err != nil {
-		return err
-	}
-	connections, err := a.Reader.Connections(ctx, caller.Client.Tenant, user)
+	connections, err := a.Reader.Connections(c.Context(), c.Tenant(), user)
 	if err != nil {
 		return err
 	}
@@ -144,13 +106,13 @@ func (a *API) delete(w http.ResponseWriter, r *http.Request) error {
 	if len(connections) == 0 {
 		return bankfeed.ErrNotFound
 	}
-	for _, c := range connections {
+	for _, conn := range connections {
 		// One that went in between is as good as removed.
-		if err := a.Remover.DeleteConnection(ctx, caller.Client.Tenant, user, c.ID); err != nil && !errors.Is(err, bankfeed.ErrNotFound) {
+		if err := a.Remover.DeleteConnection(c.Context(), c.Tenant(), user, conn.ID); err != nil && !errors.Is(err, bankfeed.ErrNotFound) {
 			return err
 		}
 	}
-	return nil
+	return c.Write(http.StatusAccepted, Accepted{Success: true})
 }
 
 // Types of a bank's identifier, in any case. A bank's own code is called
@@ -189,30 +151,15 @@ func headOffice(bic string) string {
 	return bic
 }
 
-// maxBody is far more than a user's name needs, ioTimeout the time it may take.
-const (
-	maxBody   = 16 << 10
-	ioTimeout = 30 * time.Second
-)
-
-// userName reads whom the request is about, from the query or the body; empty if
-// neither says.
-func userName(w http.ResponseWriter, r *http.Request) (string, error) {
-	if name := r.URL.Query().Get("userId"); name != "" {
+// userName reads whom the request is about, from the query or the body, where it
+// may be a number; empty if neither says.
+func userName(c *dialect.Call) (string, error) {
+	if name := c.Query.Get(userID.Name); name != "" {
 		return name, nil
 	}
-	connection := http.NewResponseController(w)
-	_ = connection.SetReadDeadline(time.Now().Add(ioTimeout)) // only a test's writer has none
-	raw, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	_ = connection.SetReadDeadline(time.Time{})
-	var large *http.MaxBytesError
-	switch {
-	case errors.As(err, &large):
-		return "", bankfeed.Errorf(bankfeed.TooLarge, "the body has more than %d bytes", maxBody)
-	case err != nil:
-		return "", bankfeed.InvalidField("body", "could not be read to its end")
-	case len(bytes.TrimSpace(raw)) == 0:
-		return "", nil
+	raw, err := c.RawBody()
+	if err != nil || len(bytes.TrimSpace(raw)) == 0 {
+		return "", err
 	}
 	var body struct {
 		UserID json.RawMessage `json:"userId"`
@@ -228,7 +175,7 @@ func userName(w http.ResponseWriter, r *http.Request) (string, error) {
 	case json.Unmarshal(body.UserID, &number) == nil:
 		return number.String(), nil
 	}
-	return "", bankfeed.InvalidField("userId", "must be a text or a number")
+	return "", bankfeed.InvalidField(userID.Name, "must be a text or a number")
 }
 
 // user finds the user that a request is about: by the client's own id, which

@@ -1,20 +1,12 @@
 package banqup
 
 import (
-	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
 
 	"github.com/bankfeed/bankfeed"
-	"github.com/bankfeed/bankfeed/internal/access"
+	"github.com/bankfeed/bankfeed/internal/api/dialect"
 )
-
-// Accepted is the answer to a request that is being carried out.
-type Accepted struct {
-	Success bool `json:"success"`
-	Data    *int `json:"data" doc:"Always null."`
-}
 
 // Error is the vendor's shape of an error.
 type Error struct {
@@ -22,7 +14,7 @@ type Error struct {
 	Message string `json:"errorMessage" example:"unknown resource"`
 }
 
-// statuses is the dialect's one table from kind of error to answer.
+// statuses is the dialect's one table from kind of error to HTTP status.
 var statuses = map[bankfeed.ErrorKind]int{
 	bankfeed.Internal:     http.StatusInternalServerError,
 	bankfeed.Invalid:      http.StatusBadRequest,
@@ -37,45 +29,27 @@ var statuses = map[bankfeed.ErrorKind]int{
 	bankfeed.StaleEpoch:   http.StatusConflict,
 }
 
-// refuse answers with an error, and logs it if the answer hides it.
-func (a *API) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is there to be told
-	}
+// errorOf is the body of the answer to an error. What has no kind tells nothing.
+func errorOf(err error) Error {
 	var e *bankfeed.Error
-	if !errors.As(err, &e) {
-		e = &bankfeed.Error{Kind: bankfeed.Internal}
-	}
-	body := Error{statuses[e.Kind], e.Text}
+	var malformed *dialect.MalformedError
 	switch {
-	case e.Kind == bankfeed.Internal:
-		body.Message = "internal error"
-		a.Log.ErrorContext(r.Context(), "request failed", "api", "banqup", "route", r.Pattern, "error", err)
+	case errors.Is(err, dialect.ErrMethod):
+		return Error{http.StatusMethodNotAllowed, dialect.ErrMethod.Text}
+	case errors.As(err, &malformed):
+		return Error{http.StatusBadRequest, malformed.Text}
+	case !errors.As(err, &e) || e.Kind == bankfeed.Internal:
+		return Error{http.StatusInternalServerError, "internal error"}
 	case e.Kind == bankfeed.NotFound:
-		body.Message = bankfeed.ErrNotFound.Text // one answer to unknown, foreign and nothing there
-	case e.Kind == bankfeed.Unauthorized:
-		challenge := `Bearer realm="bankfeed"`
-		if !errors.Is(err, errNoToken) {
-			challenge += `, error="invalid_token"`
-		}
-		w.Header().Set("WWW-Authenticate", challenge)
+		return Error{http.StatusNotFound, bankfeed.ErrNotFound.Text} // one answer to unknown, foreign and nothing there
 	case e.Field != "":
-		body.Message = e.Field + ": " + e.Text
+		return Error{statuses[e.Kind], e.Field + ": " + e.Text}
 	}
-	if e.RetryAfter > 0 {
-		w.Header().Set("Retry-After", access.RetryAfter(e.RetryAfter))
-	}
-	write(w, body.Code, body)
+	return Error{statuses[e.Kind], e.Text}
 }
 
-func write(w http.ResponseWriter, status int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil { // it is made of two members
-		http.Error(w, http.StatusText(status), status)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(status)
-	w.Write(body)
+// answerTo is errorOf as the mechanism asks for it.
+func answerTo(_ http.ResponseWriter, _ *http.Request, err error) (status int, body any) {
+	e := errorOf(err)
+	return e.Code, e
 }
