@@ -39,7 +39,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Failure is the error as it is stored and shown.
 func (e *Error) Failure() *bankfeed.Failure {
-	return &bankfeed.Failure{Reason: e.Reason, Code: e.Code, Text: e.Text, Retry: Transient(e.Reason)}
+	return &bankfeed.Failure{Reason: e.Reason, Code: e.Code, Text: e.Text, Retry: transient(e.Reason)}
 }
 
 // AsError finds the *Error in err. An error of another type is a fault of the
@@ -52,8 +52,8 @@ func AsError(err error) *Error {
 	return &Error{Reason: bankfeed.FailInternal, Err: err}
 }
 
-// Transient reports whether trying again without the user can help.
-func Transient(r bankfeed.FailureReason) bool {
+// transient reports whether trying again without the user can help.
+func transient(r bankfeed.FailureReason) bool {
 	switch r {
 	case bankfeed.FailRateLimited, bankfeed.FailQuota, bankfeed.FailUnavailable, bankfeed.FailUnstable,
 		bankfeed.FailProtocol, bankfeed.FailInternal, bankfeed.FailOperator:
