@@ -50,10 +50,10 @@ type Log struct {
 type Server struct {
 	Listen         string          `env:"BANKFEED_LISTEN" default:"127.0.0.1:8440" placeholder:"ADDR" help:"Address of the HTTP server."`
 	PublicURL      string          `name:"public-url" env:"BANKFEED_PUBLIC_URL" placeholder:"URL" help:"How the outside reaches this hub: the base of links for users' browsers. Default: http:// and the listen address."`
-	Roles          string          `env:"BANKFEED_ROLES" default:"api,sync,deliver" placeholder:"LIST" help:"What this node does: api (the APIs and the pages for users), sync (sessions with banks), deliver (streams, replays, housekeeping of queues, tokens and the log). Every node serves /healthz, /readyz and /metrics."`
+	Roles          string          `env:"BANKFEED_ROLES" default:"api,sync,deliver" placeholder:"LIST" help:"What this node does: api (the APIs and the pages for users), sync (sessions with banks, imports, removal and erasure, reports), deliver (streams, callbacks, replays, housekeeping of queues, tokens and the log). Every node serves /healthz, /readyz and /metrics."`
 	Migrate        Switch          `env:"BANKFEED_MIGRATE" help:"Migrate PostgreSQL at the start. SQLite is always migrated."`
-	Sandbox        Switch          `env:"BANKFEED_SANDBOX" help:"Run the simulated bank in this process, on a free port of the loopback interface, and list it as provider 200."`
-	SandboxURL     string          `name:"sandbox-url" env:"BANKFEED_SANDBOX_URL" placeholder:"URL" help:"List the simulated bank of another process (bankfeed sandbox) as provider 200."`
+	Sandbox        Switch          `env:"BANKFEED_SANDBOX" help:"Run the simulated bank in this process, on a free port of the loopback interface, and list it as provider 200, and as 201 and 202, which mask IBANs."`
+	SandboxURL     string          `name:"sandbox-url" env:"BANKFEED_SANDBOX_URL" placeholder:"URL" help:"List the simulated bank of another process (bankfeed sandbox) as providers 200, 201 and 202."`
 	TrustedProxies string          `env:"BANKFEED_TRUSTED_PROXIES" placeholder:"CIDRS" help:"Proxies whose X-Forwarded-For is believed."`
 	AMQPURL        bankfeed.Secret `name:"amqp-url" env:"BANKFEED_AMQP_URL" placeholder:"URL" help:"amqp:// or amqps:// URL of a RabbitMQ virtual host: switches the stream on. Better kept out of the command line."`
 	BankAllow      string          `env:"BANKFEED_BANK_ALLOW" placeholder:"CIDRS" help:"Private networks in which banks may be called. Without it only public addresses are, and loopback for sandbox banks."`
