@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/bankfeed/bankfeed"
@@ -158,11 +159,9 @@ func (d *decoder) members(path string, f func(name string) error) error {
 		if err := f(name); err != nil {
 			return err
 		}
-		if len(names) < maxMembers {
-			for _, n := range names {
-				if n == name {
-					d.invalid(join(path, name), "was given twice")
-				}
+		if placed[name] || len(names) < maxMembers {
+			if slices.Contains(names, name) {
+				d.invalid(join(path, name), "was given twice")
 			}
 			names = append(names, name)
 		}
@@ -174,7 +173,8 @@ func (d *decoder) members(path string, f func(name string) error) error {
 	return err
 }
 
-// maxMembers is up to how many members of an object are compared.
+// maxMembers is up to how many members of an object are compared that the hub has
+// no place for.
 const maxMembers = 64
 
 func join(path, name string) string {

@@ -43,6 +43,12 @@ func (t *text) UnmarshalJSON(b []byte) error {
 
 func (t *text) set(v json.RawMessage) { _ = t.UnmarshalJSON(v) } // it never fails
 
+// placed are the members of a document and of an account that the hub has a place
+// for. Each is there once, however many others there are.
+var placed = map[string]bool{"name": true, "bankName": true, "bic": true, "callbackUrl": true, "callbackHandle": true, "accounts": true,
+	"iban": true, "accountNumber": true, "accountName": true, "accountType": true, "accountCurrency": true, "balance": true, "balanceDate": true,
+	"accountHolderName": true, "transactions": true}
+
 type headRecord struct{ name, bankName, bic, callbackURL, callbackHandle text }
 
 func (h *headRecord) set(name string, v json.RawMessage) {

@@ -121,6 +121,24 @@ func TestEveryFaultIsNamedWithItsPlace(t *testing.T) {
 	}
 }
 
+// A second list of accounts would mix up whose transactions are whose, and a
+// second balance would be taken silently, also behind many other members.
+func TestNothingIsGivenTwiceBehindManyMembers(t *testing.T) {
+	var many strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&many, `"x%d":1,`, i)
+	}
+	for body, want := range map[string]string{
+		`{` + many.String() + `"accounts":[{"accountNumber":"1"}],"accounts":[{"accountNumber":"2"}]}`:  "accounts: was given twice",
+		`{"accounts":[{"accountNumber":"1",` + many.String() + `"balance":1,"balance":2}]}`:             "accounts[0].balance: was given twice",
+		`{"accounts":[{"accountNumber":"1",` + many.String() + `"transactions":[],"transactions":[]}]}`: "accounts[0].transactions: was given twice",
+		`{"accounts":[{` + many.String() + `"accountNumber":"1","accountNumber":"2"}]}`:                 "accounts[0].accountNumber: was given twice",
+	} {
+		_, _, err := read(t, JSON{}, body)
+		require.EqualError(t, err, want)
+	}
+}
+
 func TestFaultsAreBounded(t *testing.T) {
 	_, _, err := read(t, JSON{}, `{"accounts":[{"accountNumber":"1","transactions":[`+strings.Repeat(`{},`, 1000)+`{}]}]}`)
 	var faults bankfeed.Faults
