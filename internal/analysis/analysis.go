@@ -105,6 +105,8 @@ type Store interface {
 // Errors of this package.
 var (
 	ErrReportExists = &bankfeed.Error{Kind: bankfeed.Conflict, Text: "the case has a report of this type"}
+	// ErrKeyReused: the key names another request.
+	ErrKeyReused = &bankfeed.Error{Kind: bankfeed.Conflict, Field: "Idempotency-Key", Text: "was used for another body"}
 	// ErrNotSuccessful: reports and checks only look at what was synchronized.
 	ErrNotSuccessful = &bankfeed.Error{Kind: bankfeed.Conflict, Text: "every data source must be SUCCESSFUL, and not be synchronizing"}
 )
@@ -142,7 +144,7 @@ func New(c Config) *Service {
 // Bounds of what is asked for.
 const (
 	MaxSources  = 100
-	MaxName     = 200
+	MaxName     = 200 // characters
 	MaxDays     = 3650
 	defaultDays = 730
 )

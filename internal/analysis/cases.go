@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/wire/finapi"
@@ -65,14 +66,14 @@ func (s *Service) CreateCase(ctx context.Context, tenant bankfeed.TenantID, user
 	if err != nil {
 		return Case{}, err
 	}
-	if len(name) > MaxName {
-		return Case{}, bankfeed.InvalidField("name", "is longer than %d bytes", MaxName)
+	if utf8.RuneCountInString(name) > MaxName {
+		return Case{}, bankfeed.InvalidField("name", "is longer than %d characters", MaxName)
 	}
 	c := Case{User: user, Name: name, Sources: sources, CreatedAt: s.now()}
 	if key != "" {
 		h := sha256.Sum256([]byte(key))
 		c.Key = h[:]
-		if known, err := s.Store.CaseByKey(ctx, tenant, user, c.Key); !errors.Is(err, bankfeed.ErrNotFound) {
+		if known, err := s.repeated(ctx, tenant, &c); !errors.Is(err, bankfeed.ErrNotFound) {
 			return known, err
 		}
 	}
@@ -86,9 +87,19 @@ func (s *Service) CreateCase(ctx context.Context, tenant bankfeed.TenantID, user
 	c.ID = CaseID(id)
 	err = s.Store.AddCase(ctx, tenant, c)
 	if errors.Is(err, bankfeed.ErrConflict) { // the same request, at the same time
-		return s.Store.CaseByKey(ctx, tenant, user, c.Key)
+		return s.repeated(ctx, tenant, &c)
 	}
 	return c, err
+}
+
+// repeated finds the case that a request with the same key made. A key that comes
+// with another request names nothing.
+func (s *Service) repeated(ctx context.Context, tenant bankfeed.TenantID, c *Case) (Case, error) {
+	known, err := s.Store.CaseByKey(ctx, tenant, c.User, c.Key)
+	if err == nil && (known.Name != c.Name || !slices.Equal(known.Sources, c.Sources)) {
+		return Case{}, ErrKeyReused
+	}
+	return known, err
 }
 
 // now has the precision of the database.

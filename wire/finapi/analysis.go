@@ -111,7 +111,7 @@ type Report struct {
 	DaysOfReport   int             `json:"daysOfReport"`
 	CreationDate   Time            `json:"creationDate"`
 	FinishedDate   *Time           `json:"finishedDate"`
-	Result         json.RawMessage `json:"result,omitempty"`
+	Result         json.RawMessage `json:"result,omitempty" doc:"There once status is SUCCESSFUL. Category and type say which of them it is: income, spending and rentAndLiving are parts of an IncomeSpendingResult, insurance of a ContractsResult, and the category risk has the RiskResult."`
 }
 
 // Reports is the answer of GET …/reports.
@@ -121,7 +121,7 @@ type Reports struct {
 
 // ReportCallback is the body of a report's callback.
 type ReportCallback struct {
-	CallbackHandle string       `json:"callbackHandle"`
+	CallbackHandle string       `json:"callbackHandle,omitempty"` // as it was given
 	CaseID         string       `json:"caseId"`
 	ReportID       string       `json:"reportId"`
 	Category       Category     `json:"category"`
@@ -187,11 +187,11 @@ type CurrencyTotal struct {
 // balance of its bank an account has none of it.
 type AccountBalances struct {
 	ReportAccount
-	Balance     *Decimal      `json:"balance"`
+	Balance     *Decimal      `json:"balance" nullable:"true"`
 	BalanceDate bankfeed.Date `json:"balanceDate,omitempty"`
-	Available   *Decimal      `json:"available"`
+	Available   *Decimal      `json:"available" nullable:"true"`
 	// Statistics are over the balances at the ends of the days covered.
-	Statistics *BalanceStatistics `json:"statistics"`
+	Statistics *BalanceStatistics `json:"statistics,omitempty"`
 	Months     []BalanceMonth     `json:"months"`
 	// History are the balances at the ends of those days on which they changed,
 	// after the one before the first day.
@@ -234,7 +234,7 @@ type CurrencyCashFlow struct {
 	Categories []CategoryFlow `json:"categories"`
 	Months     []MonthFlow    `json:"months"`
 	// MonthlyAverage is over the months that are covered whole.
-	MonthlyAverage *Flow `json:"monthlyAverage"`
+	MonthlyAverage *Flow `json:"monthlyAverage,omitempty"`
 	FullMonths     int   `json:"fullMonths"`
 }
 
@@ -289,9 +289,9 @@ type Income struct {
 	Total          Decimal        `json:"total"`
 	Regular        Decimal        `json:"regular"` // salary, pension, benefits, and what comes in a rhythm
 	Other          Decimal        `json:"other"`
-	MonthlyAverage *Decimal       `json:"monthlyAverage"` // of the months that are covered whole
+	MonthlyAverage *Decimal       `json:"monthlyAverage" nullable:"true"` // of the months that are covered whole
 	Months         []MonthAmount  `json:"months"`
-	Salary         *IncomeSource  `json:"salary"` // the largest one, if there is any
+	Salary         *IncomeSource  `json:"salary,omitempty"` // the largest one, if there is any
 	Sources        []IncomeSource `json:"sources"`
 	OtherSources   int            `json:"otherSources"` // how many more there are than listed
 }
@@ -326,7 +326,7 @@ type Spending struct {
 	Total          Decimal        `json:"total"`
 	Regular        Decimal        `json:"regular"` // of recurring payments
 	Other          Decimal        `json:"other"`
-	MonthlyAverage *Decimal       `json:"monthlyAverage"`
+	MonthlyAverage *Decimal       `json:"monthlyAverage" nullable:"true"`
 	Months         []MonthAmount  `json:"months"`
 	Categories     []CategoryFlow `json:"categories"`
 	Recipients     []Recipient    `json:"recipients"` // the largest
@@ -445,10 +445,10 @@ type AccountBalancesCheck struct {
 	Result            string        `json:"result"`
 	Payable           bool          `json:"payable"`
 	OverdraftRequired bool          `json:"overdraftRequired"`
-	Balance           *Decimal      `json:"balance"`   // booked
-	Pending           Decimal       `json:"pending"`   // debits that are held or not booked yet
-	Available         *Decimal      `json:"available"` // as the bank says, overdraft included
-	Overdraft         *Decimal      `json:"overdraft"` // the part of it that is not the holder's own; null if the bank does not say
+	Balance           *Decimal      `json:"balance" nullable:"true"`   // booked
+	Pending           Decimal       `json:"pending"`                   // debits that are held or not booked yet
+	Available         *Decimal      `json:"available" nullable:"true"` // as the bank says, overdraft included
+	Overdraft         *Decimal      `json:"overdraft" nullable:"true"` // the part of it that is not the holder's own; null if the bank does not say
 	Shortfall         Decimal       `json:"shortfall"`
 	BalanceDate       bankfeed.Date `json:"balanceDate,omitempty"`
 }

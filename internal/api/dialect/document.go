@@ -23,6 +23,8 @@ type Document struct {
 	Alias, AliasAbout string
 	// Enums are the closed lists, by schema and member: "Account.status".
 	Enums map[string][]any
+	// Kinds are the types of which a member is one, by schema and member.
+	Kinds map[string][]reflect.Type
 	// Numbers are types that JSON shows as numbers, whatever they are in Go.
 	Numbers []reflect.Type
 }
@@ -47,6 +49,13 @@ func (a *API) document(operations []*Operation) ([]byte, error) {
 	for _, op := range operations {
 		for i := range op.Paths {
 			doc.AddOperation(a.describe(op, i))
+		}
+	}
+	for at, kinds := range d.Kinds {
+		schema, member, _ := strings.Cut(at, ".")
+		s := a.registry.Map()[schema].Properties[member]
+		for _, t := range kinds {
+			s.AnyOf = append(s.AnyOf, a.registry.Schema(t, true, ""))
 		}
 	}
 	for name, s := range a.registry.Map() {

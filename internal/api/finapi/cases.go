@@ -39,7 +39,7 @@ const (
 
 var (
 	caseKey = dialect.Param{Name: "Idempotency-Key", Header: true, Schema: dialect.Text(255),
-		Doc: "Any text of your own. A request that is repeated with the same one makes no other case."}
+		Doc: "Any text of your own. A request that is repeated with the same one makes no other case; another request with it is refused with 422."}
 	perPage    = dialect.Param{Name: "perPage", Schema: dialect.Integer(1, 500, 100), Doc: "How many at most."}
 	beforeCase = dialect.Param{Name: "before", Schema: dialect.Text(36), Doc: "Only those that are older than the case of this id."}
 )
@@ -52,6 +52,7 @@ func (a *API) caseOperations() []*dialect.Operation {
 	}
 	one, typed := []string{cases + "/{caseId}"}, []string{cases + "/{caseId}/reports/{category}/{type}"}
 	entity := []int{http.StatusUnprocessableEntity, http.StatusNotFound, http.StatusUnsupportedMediaType}
+	noPageYet := []int{http.StatusUnprocessableEntity}
 	return []*dialect.Operation{
 		{
 			Method: "POST", Paths: []string{cases}, ID: "createCase", Tag: "cases", Token: dialect.UserToken, Summary: "Make a case of data sources",
@@ -82,8 +83,8 @@ func (a *API) caseOperations() []*dialect.Operation {
 		},
 		{
 			Method: "GET", Paths: typed, ID: "getReport", Tag: "reports", Token: dialect.UserToken, Summary: "Read a report",
-			Status: http.StatusOK, Answer: typeOf[finapi.Report](), Handle: a.getReport, Describe: alsoPage,
-			About: "result is there once status is SUCCESSFUL. A request that prefers text/html gets a page with charts.",
+			Status: http.StatusOK, Answer: typeOf[finapi.Report](), Also: noPageYet, Handle: a.getReport, Describe: alsoPage,
+			About: "result is there once status is SUCCESSFUL. A request that prefers text/html gets a page with charts, or 422 ILLEGAL_ENTITY_STATE until then.",
 		},
 		{
 			Method: "DELETE", Paths: typed, ID: "deleteReport", Tag: "reports", Token: dialect.UserToken, Summary: "Remove a report, so that it can be made anew",
@@ -91,11 +92,11 @@ func (a *API) caseOperations() []*dialect.Operation {
 		},
 		{
 			Method: "GET", Paths: []string{cases + "/{caseId}/reports/{reportId}"}, ID: "getReportById", Tag: "reports", Token: dialect.UserToken, Summary: "Read a report by its id",
-			Status: http.StatusOK, Answer: typeOf[finapi.Report](), Handle: a.getReportByID, Describe: alsoPage,
+			Status: http.StatusOK, Answer: typeOf[finapi.Report](), Also: noPageYet, Handle: a.getReportByID, Describe: alsoPage,
 		},
 		{
 			Method: "GET", Paths: []string{cases + "/{caseId}/reports/{reportId}/html"}, ID: "getReportPage", Tag: "reports", Token: dialect.UserToken, Summary: "Read a report as a page with charts",
-			Status: http.StatusOK, Also: []int{http.StatusUnprocessableEntity}, Handle: a.getReportPage, Describe: onlyPage,
+			Status: http.StatusOK, Also: noPageYet, Handle: a.getReportPage, Describe: onlyPage,
 			About: "In English or German, by Accept-Language. It holds no script and loads nothing. 422 ILLEGAL_ENTITY_STATE until the report is SUCCESSFUL.",
 		},
 		{

@@ -1,6 +1,7 @@
 package finapi_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -111,6 +112,7 @@ func TestCases(t *testing.T) {
 	second := d.newCase("Idempotency-Key", "k-1")
 	require.Equal(t, second, d.newCase("Idempotency-Key", "k-1"), "the same request again")
 	require.NotEqual(t, k.ID, second.ID)
+	d.refused(d.do("user", "POST", "/api/v1/cases", `{"dataSourceIds":["`+d.source+`"],"name":"Leasing"}`, "Idempotency-Key", "k-1"), 422, "ILLEGAL_ENTITY_STATE")
 	require.Equal(t, []wire.Case{second, k}, decode[wire.Cases](t, d.do("user", "GET", "/api/v1/cases", ""), 200).Cases)
 	require.Equal(t, []wire.Case{second}, decode[wire.Cases](t, d.do("user", "GET", "/api/v1/cases?perPage=1", ""), 200).Cases)
 	require.Equal(t, []wire.Case{k}, decode[wire.Cases](t, d.do("user", "GET", "/api/v1/cases?before="+second.ID, ""), 200).Cases)
@@ -136,6 +138,8 @@ func TestCases(t *testing.T) {
 		status, code, _ := strings.Cut(want, " ")
 		d.refused(d.do("user", "POST", "/api/v1/cases", body), map[string]int{"404": 404, "400": 400}[status], code)
 	}
+	name := strings.Repeat("ü", 200)
+	require.Equal(t, name, decode[wire.Case](t, d.do("user", "POST", "/api/v1/cases", `{"dataSourceIds":["`+d.source+`"],"name":"`+name+`"}`), 201).Name, "200 characters, however many bytes")
 	d.refused(d.do("client", "GET", "/api/v1/cases", ""), 403, "FORBIDDEN")
 	require.Equal(t, 204, d.do("user", "DELETE", "/api/v1/cases/"+k.ID, "").Code)
 	d.refused(d.do("user", "GET", "/api/v1/cases/"+k.ID, ""), 404, "UNKNOWN_ENTITY")
@@ -152,6 +156,9 @@ func TestReports(t *testing.T) {
 	require.Equal(t, []string{"https://domain.tld/cb false"}, d.hub.checked)
 	d.refused(d.do("user", "POST", path+"/cashFlow/balances", ""), 422, "ENTITY_EXISTS")
 	d.refused(d.do("user", "GET", path+"/"+r.ID+"/html", ""), 422, "ILLEGAL_ENTITY_STATE")
+	for _, p := range []string{"/cashFlow/balances", "/" + r.ID} {
+		d.refused(d.do("user", "GET", path+p, "", "Accept", "text/html"), 422, "ILLEGAL_ENTITY_STATE")
+	}
 	require.Equal(t, wire.ReportPending, decode[wire.Report](t, d.do("user", "POST", path+"/CASHFLOW/cashflow", `{"daysOfReport":30}`), 201).Status, "letters of any case")
 	d.work()
 
@@ -199,6 +206,41 @@ func TestReports(t *testing.T) {
 	require.Equal(t, 200, d.do("user", "GET", path+"/cashFlow/cashFlow", "").Code, "what is there stays")
 }
 
+// The document says what a result of each type has.
+func TestResultsAreDocumented(t *testing.T) {
+	d := newDesk(t)
+	var rows []bankfeed.TransactionRow
+	for _, month := range []string{"2019-09", "2019-10", "2019-11", "2019-12"} {
+		for _, x := range [][2]string{{"2500.00", "Holm GmbH"}, {"-800.00", "Vermieter Miete"}, {"-20.00", "Tipico"}} {
+			n := bankfeed.TransactionID(len(rows) + 10)
+			other := bankfeed.Party{Name: x[1]}
+			rows = append(rows, bankfeed.TransactionRow{Identity: bankfeed.Identity{Key: uint64(n)}, Transaction: bankfeed.Transaction{ID: n, Account: 1, Status: bankfeed.TransactionBooked,
+				BookingDate: bankfeed.Date(month + "-02"), Money: bankfeed.Money{Amount: bankfeed.MustAmount(x[0]), Currency: "EUR"}, Creditor: other, Debtor: other}})
+		}
+	}
+	c := &bankfeed.Change{Tenant: 1, User: 7}
+	c.Transactions.Insert = rows
+	_, err := d.store.Apply(t.Context(), c)
+	require.NoError(t, err)
+	path := "/api/v1/cases/" + d.newCase().ID + "/reports/"
+	for _, kind := range wire.ReportTypes {
+		require.Equal(t, 201, d.do("user", "POST", path+kind.String(), "").Code)
+	}
+	d.work()
+	d.work()
+	schemas := map[string]string{"balances": "BalancesResult", "cashFlow": "CashFlowResult", "incomeAndSpending": "IncomeSpendingResult", "income": "IncomeSpendingResult",
+		"spending": "IncomeSpendingResult", "rentAndLiving": "IncomeSpendingResult", "contracts": "ContractsResult", "insurance": "ContractsResult"}
+	for _, kind := range wire.ReportTypes {
+		r := decode[wire.Report](t, d.do("user", "GET", path+kind.String(), ""), 200)
+		require.Equal(t, wire.ReportSuccessful, r.Status, kind)
+		var result any
+		require.NoError(t, json.Unmarshal(r.Result, &result))
+		schema := d.doc.Components.Schemas[cmp.Or(schemas[kind.Type], "RiskResult")]
+		require.NotNil(t, schema, kind)
+		require.NoError(t, d.doc.ValidateSchemaJSON(schema.Value, result), "%s: %s", kind, r.Result)
+	}
+}
+
 func TestChecks(t *testing.T) {
 	d := newDesk(t)
 	balances := func(body string) answer { return d.do("user", "POST", "/api/v1/checks/balancesCheck", body) }
@@ -216,6 +258,12 @@ func TestChecks(t *testing.T) {
 	d.refused(balances(`{`+ids+`,"amount":1e300}`), 400, "ILLEGAL_FIELD_VALUE")
 	d.refused(balances(`{`+ids+`,"amount":1,"currency":"euro"}`), 400, "ILLEGAL_FIELD_VALUE")
 	d.refused(balances(`{"dataSourceIds":["`+d.foreign+`"],"amount":1}`), 404, "UNKNOWN_ENTITY")
+	acc, err := d.store.Accounts(t.Context(), 1, 7, bankfeed.AccountFilter{Connection: 1})
+	require.NoError(t, err)
+	acc[0].Balances = acc[0].Balances[:1]
+	_, err = d.store.Apply(t.Context(), &bankfeed.Change{Tenant: 1, User: 7, Accounts: acc})
+	require.NoError(t, err)
+	require.Contains(t, balances(`{`+ids+`,"amount":1}`).Body, `"available":null,"overdraft":null,`, "what the bank does not say")
 	h := decode[wire.HolderTypeCheck](t, d.do("user", "POST", "/api/v1/checks/accountHolderType", `{`+ids+`}`), 200)
 	require.Equal(t, "COMPANY", h.HolderType)
 	require.Equal(t, "LEGAL_FORM", h.Accounts[0].Evidence[0].Kind)

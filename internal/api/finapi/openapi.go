@@ -34,13 +34,19 @@ var enums = map[string][]any{
 	"DeletionModule.status":    dialect.Enum(finapi.DeletionStatuses),
 }
 
+// kinds are the members that are one of several things.
+var kinds = map[string][]reflect.Type{
+	"Report.result": {typeOf[finapi.BalancesResult](), typeOf[finapi.CashFlowResult](), typeOf[finapi.IncomeSpendingResult](),
+		typeOf[finapi.ContractsResult](), typeOf[finapi.RiskResult]()},
+}
+
 const about = "finAPI's Data Intelligence, with the users of Access, the process controller and Web Form 2.0, as this hub serves them. " +
 	"Members that are not described here are ignored in requests; clients must ignore those that they do not know, and tolerate words that closed lists do not have yet. " +
 	"Unknown, expired and foreign ids have one and the same answer, 404."
 
 func document(version string) dialect.Document {
 	return dialect.Document{
-		Title: "bankfeed: finAPI dialect", Version: version, About: about, Enums: enums, Error: errorBody,
+		Title: "bankfeed: finAPI dialect", Version: version, About: about, Enums: enums, Kinds: kinds, Error: errorBody,
 		Alias: "V2", AliasAbout: "for clients of a later version of Access", Numbers: []reflect.Type{typeOf[finapi.Decimal]()},
 		Schemes: map[string]*huma.SecurityScheme{"token": {
 			Type: "oauth2", Flows: &huma.OAuthFlows{
