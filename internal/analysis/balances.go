@@ -35,7 +35,7 @@ func (b *balances) result(h *history) any {
 	for _, a := range h.accounts {
 		x := finapi.AccountBalances{ReportAccount: a.ref, Months: []finapi.BalanceMonth{}, History: []finapi.BalancePoint{}}
 		if a.available != nil {
-			x.Available = numOf(a.available.Money.Amount)
+			x.Available = numOf(a.available.amount())
 		}
 		if a.booked != nil {
 			b.account(h, a, &x)
@@ -55,11 +55,8 @@ func (b *balances) result(h *history) any {
 func (b *balances) account(h *history, a *account, x *finapi.AccountBalances) {
 	days := b.days[a.ID]
 	order := sorted(days)
-	now := a.current()
-	x.Balance, x.BalanceDate = numOf(now), a.booked.ReferenceDate
-	if x.BalanceDate == "" && !a.booked.FetchedAt.IsZero() {
-		x.BalanceDate = h.to
-	}
+	now := a.booked.amount()
+	x.Balance, x.BalanceDate = numOf(now), a.booked.date(h.to)
 	if len(order) == 0 {
 		return
 	}

@@ -76,12 +76,12 @@ func (a *account) covers(amount, pending bankfeed.Amount, to bankfeed.Date) fina
 	x := finapi.AccountBalancesCheck{ReportAccount: a.ref, Result: unknown, Pending: num(pending), Shortfall: num(zero)}
 	var own, available *bankfeed.Amount
 	if a.available != nil {
-		v := a.available.Money.Amount
+		v := a.available.amount()
 		available, x.Available = &v, numOf(v)
 	}
 	if a.booked != nil {
-		v := a.current()
-		x.Balance, x.BalanceDate = numOf(v), cmp.Or(a.booked.ReferenceDate, to)
+		v := a.booked.amount()
+		x.Balance, x.BalanceDate = numOf(v), a.booked.date(to)
 		if a.booked.Type != expected {
 			v = v.Add(pending)
 		}

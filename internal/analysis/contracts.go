@@ -75,7 +75,7 @@ func (c *contracts) result(h *history) any {
 }
 
 func contractOf(h *history, r recurring) finapi.Contract {
-	last := r.payments[len(r.payments)-1]
+	last := r.last()
 	k := finapi.Contract{ContractType: otherContract, Category: r.category, Counterpart: r.counterpart, IBAN: r.iban, CreditorID: r.creditor, MandateID: r.mandate,
 		Currency: r.currency, Amount: num(last.amount), AverageAmount: num(r.average), Stability: r.stability, Rhythm: r.rhythm.name,
 		MonthlyAmount: num(r.rhythm.monthly(r.average)), FirstDate: r.payments[0].day, LastDate: last.day, Active: r.active, Count: len(r.payments)}

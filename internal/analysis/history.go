@@ -15,29 +15,57 @@ type account struct {
 	bankfeed.Account
 	ref finapi.ReportAccount
 
-	booked    *bankfeed.Balance // the booked balance, nil if its bank gives none
-	available *bankfeed.Balance
+	booked    *standing // the booked balance, nil if its bank gives none
+	available *standing
 	holder    string // folded name, at least two words; else empty
-
-	after bankfeed.Amount // booked since the day of booked (catchUp)
 }
 
-// current is the booked balance of the last day that is known.
-func (a *account) current() bankfeed.Amount { return a.booked.Money.Amount.Add(a.after) }
+// standing is a balance that is brought up to the last day that is known.
+type standing struct {
+	bankfeed.Balance
+	since bankfeed.Date   // the first day whose bookings come on top; empty: there is none
+	after bankfeed.Amount // of these bookings (catchUp)
+	late  bool            // there are any
+}
 
-// since is the first day whose bookings come on top of the booked balance, empty
-// if there is none: a closing balance is of the end of its day, an opening one of
-// its beginning, and every other one of the moment in which the bank gave it.
-func (a *account) since() bankfeed.Date {
-	switch {
-	case a.booked == nil:
-		return ""
-	case a.booked.Type == "closingBooked":
-		return a.booked.ReferenceDate.AddDays(1)
-	case a.booked.Type == "openingBooked":
-		return a.booked.ReferenceDate
+func (b *standing) amount() bankfeed.Amount { return b.Money.Amount.Add(b.after) }
+
+// date is the day of the amount. to is the last one that is known.
+func (b *standing) date(to bankfeed.Date) bankfeed.Date {
+	if b.late {
+		return to
 	}
-	return ""
+	return cmp.Or(b.ReferenceDate, to)
+}
+
+// standingOf says what comes on top of a balance: a closing one is of the end of
+// its day, an opening one of its beginning, and every other one of the moment in
+// which the bank gave it. What is expected has in it already what is booked later.
+func (s *Service) standingOf(b *bankfeed.Balance) *standing {
+	if b == nil {
+		return nil
+	}
+	x := &standing{Balance: *b}
+	switch {
+	case b.Type == expected:
+	case b.Type == "closingBooked" && b.ReferenceDate != "":
+		x.since = b.ReferenceDate.AddDays(1)
+	case b.Type == "openingBooked" && b.ReferenceDate != "":
+		x.since = b.ReferenceDate
+	case !b.FetchedAt.IsZero():
+		x.since = bankfeed.DateOf(b.FetchedAt.In(s.Zone)).AddDays(1)
+	}
+	return x
+}
+
+// behind lists the balances that bookings up to a day may come on top of.
+func (a *account) behind(to bankfeed.Date) (list []*standing) {
+	for _, b := range []*standing{a.booked, a.available} {
+		if b != nil && b.since != "" && b.since <= to {
+			list = append(list, b)
+		}
+	}
+	return list
 }
 
 // entry is a booked transaction, labelled. It is only valid during the call that
@@ -168,13 +196,17 @@ func (s *Service) read(ctx context.Context, q query) (*history, error) {
 	return h, nil
 }
 
-// catchUp adds up what was booked since the days of the booked balances, which may
-// be older than what a report looks at.
+// catchUp adds up what was booked since the days of the balances, which may be
+// older than what a report looks at.
 func (s *Service) catchUp(ctx context.Context, q query, h *history) error {
 	f := bankfeed.TransactionFilter{Statuses: counted, Limit: pageSize}
 	for _, a := range h.accounts {
-		if since := a.since(); since != "" && since <= h.to {
-			f.Accounts, f.From = append(f.Accounts, a.ID), min(cmp.Or(f.From, since), since)
+		list := a.behind(h.to)
+		if len(list) > 0 {
+			f.Accounts = append(f.Accounts, a.ID)
+		}
+		for _, b := range list {
+			f.From = min(cmp.Or(f.From, b.since), b.since)
 		}
 	}
 	for len(f.Accounts) > 0 {
@@ -184,8 +216,12 @@ func (s *Service) catchUp(ctx context.Context, q query, h *history) error {
 		}
 		for i := range page {
 			t := &page[i]
-			if a := h.byID[t.Account]; a != nil && min(t.Day(), h.to) >= a.since() && t.Money.Currency == a.Currency {
-				a.after = a.after.Add(t.Money.Amount)
+			a := h.byID[t.Account]
+			if a == nil || t.Money.Currency != a.Currency {
+				continue
+			}
+			for _, b := range a.behind(min(t.Day(), h.to)) {
+				b.after, b.late = b.after.Add(t.Money.Amount), true
 			}
 		}
 		if len(page) < pageSize {
@@ -212,7 +248,7 @@ func (s *Service) account(tenant bankfeed.TenantID, a bankfeed.Account) *account
 	x := &account{Account: a, ref: finapi.ReportAccount{
 		AccountID: s.Installation.UUID(bankfeed.KindAccount, tenant, int64(a.ID)).String(), DataSourceID: s.Installation.UUID(bankfeed.KindConnection, tenant, int64(a.Connection)).String(),
 		Name: cmp.Or(a.Name, a.Product), IBAN: a.ShownIBAN(), Type: accountTypes[a.Type], Currency: a.Currency}}
-	x.booked, x.available = pick(&a, bookedTypes), pick(&a, availableTypes)
+	x.booked, x.available = s.standingOf(pick(&a, bookedTypes)), s.standingOf(pick(&a, availableTypes))
 	if f := fold(a.OwnerName); strings.Count(f, " ") >= 3 {
 		x.holder = f
 	}

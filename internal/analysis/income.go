@@ -1,6 +1,7 @@
 package analysis
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -157,7 +158,7 @@ func incomeSource(s *series, found []recurring) finapi.IncomeSource {
 	src := finapi.IncomeSource{Counterpart: s.counterpart, Kind: incomeOther, Total: num(total), Count: len(s.payments), AverageAmount: num(average(total, len(s.payments))),
 		LastAmount: num(newest.amount), FirstDate: oldest.day, LastDate: newest.day}
 	if len(found) > 0 {
-		r := found[0]
+		r := slices.MaxFunc(found, prevails)
 		src.Kind, src.Rhythm, src.Active = incomeRegular, r.rhythm.name, r.active
 		if r.active {
 			src.NextDate = r.next
@@ -173,6 +174,21 @@ func incomeSource(s *series, found []recurring) finapi.IncomeSource {
 		}
 	}
 	return src
+}
+
+// prevails compares two rhythms of one payer by which of them says more of it
+// today: the one that goes on, as after a raise, and of two that do the larger one,
+// as of salary and allowance.
+func prevails(a, b recurring) int {
+	switch {
+	case a.active && !b.active:
+		return 1
+	case b.active && !a.active:
+		return -1
+	case a.active:
+		return a.average.Cmp(b.average)
+	}
+	return cmp.Compare(a.last().day, b.last().day)
 }
 
 func (x *incomeSpending) spendings(h *history, totals map[string]*incomeFlow, list []*series) *finapi.Spending {

@@ -73,6 +73,7 @@ func TestClosingBalanceIsOfItsDay(t *testing.T) {
 	w.pay(a, "2026-04-10", "-30.00", "B", "")
 	x := report[finapi.BalancesResult](t, w, finapi.ReportBalances, 90).Accounts[0]
 	require.Equal(t, "70.00", x.Balance.String(), "what was booked today comes on top")
+	require.Equal(t, today, x.BalanceDate, "and the balance is of today then")
 	require.Equal(t, "60.00→70.00 min 70.00 max 100.00 avg 85.00, 0 of 2 below", stats(*x.Statistics))
 }
 
@@ -97,6 +98,42 @@ func TestBalancesOfOtherDaysAreCaughtUp(t *testing.T) {
 	require.Equal(t, "70.00", r.Accounts[0].Balance.String())
 	require.Equal(t, "2026-04-08 105.00", string(r.Accounts[0].History[0].Date)+" "+r.Accounts[0].History[0].Balance.String())
 	require.Equal(t, "500.00", r.Accounts[1].Balance.String())
+}
+
+// A balance without a day is of the moment in which it was given, and so is one
+// that changes within the day: what is booked on later days comes on top.
+func TestBalancesOfAMomentAreCaughtUp(t *testing.T) {
+	given := func(kind string, day bankfeed.Date) func(*bankfeed.Account) {
+		return func(a *bankfeed.Account) {
+			a.Status = bankfeed.AccountImported
+			a.Balances[0].Type, a.Balances[0].ReferenceDate, a.Balances[0].FetchedAt = kind, day, now.AddDate(0, 0, -9) // 04-01
+		}
+	}
+	w := newWorld()
+	a := w.account("EUR", "1000.00", given("closingBooked", ""))
+	b := w.account("EUR", "1000.00", given("interimBooked", "2026-03-31"))
+	for _, x := range []bankfeed.AccountID{a, b} {
+		w.pay(x, "2026-03-31", "-1.00", "Shop", "")
+		w.pay(x, "2026-04-01", "-20.00", "Shop", "")
+		w.pay(x, "2026-04-09", "-300.00", "Shop", "")
+	}
+	for _, x := range report[finapi.BalancesResult](t, w, finapi.ReportBalances, 90).Accounts {
+		require.Equal(t, "700.00 2026-04-09", x.Balance.String()+" "+string(x.BalanceDate))
+		require.Equal(t, "1021.00→700.00 min 700.00 max 1020.00 avg 972.00, 0 of 10 below", stats(*x.Statistics))
+	}
+	check, err := w.service(t).CheckBalances(t.Context(), tenant, user, sources, bankfeed.Money{Amount: bankfeed.MustAmount("700.01"), Currency: "EUR"})
+	require.NoError(t, err)
+	require.Equal(t, "NOT_COVERED 2026-04-09", check.Result+" "+string(check.Accounts[0].BalanceDate))
+
+	// What was available at that moment is less by the same; what was expected had
+	// what was under way in it, so nobody knows.
+	w.accounts[1].Balances = append(w.accounts[1].Balances, bankfeed.Balance{Type: "interimAvailable", FetchedAt: now.AddDate(0, 0, -9),
+		Money: bankfeed.Money{Amount: bankfeed.MustAmount("1500.00"), Currency: "EUR"}})
+	w.accounts[0].Balances[0].Type = "expected"
+	check, err = w.service(t).CheckBalances(t.Context(), tenant, user, sources, bankfeed.Money{Amount: bankfeed.MustAmount("1100"), Currency: "EUR"})
+	require.NoError(t, err)
+	require.Equal(t, "COVERED_BY_OVERDRAFT 700.00 1200.00 500.00", check.Result+" "+check.Accounts[0].Balance.String()+" "+check.Accounts[0].Available.String()+" "+check.Accounts[0].Overdraft.String())
+	require.Equal(t, "NOT_COVERED 1000.00", check.Accounts[1].Result+" "+check.Accounts[1].Balance.String())
 }
 
 // What was handed in is known up to its own last day, not to that of the import.
@@ -328,6 +365,28 @@ func TestSalaryAfterAChangeOfJob(t *testing.T) {
 	require.Equal(t, "Neu AG", salary(ended, []bankfeed.Date{"2026-03-02", "2026-04-01"}))
 	require.Equal(t, "Alt GmbH", salary(ended, []bankfeed.Date{"2025-12-15", "2026-01-15"}))
 	require.Equal(t, "Alt GmbH", salary([]bankfeed.Date{"2026-01-02", "2026-02-02", "2026-03-02", "2026-04-01"}, []bankfeed.Date{"2026-04-08"}))
+}
+
+// A raise makes two series of one payer: what the source says is of the one that
+// goes on, not of the one that has ended. Of two that go on it is of the larger.
+func TestSalaryAfterARaise(t *testing.T) {
+	w := newWorld()
+	a := w.account("EUR", "0")
+	w.every(a, []bankfeed.Date{"2025-08-01", "2025-09-01", "2025-10-01", "2025-11-03"}, "2000.00", "Holm GmbH", "PN 4711")
+	w.every(a, []bankfeed.Date{"2025-12-01", "2026-01-02", "2026-02-02", "2026-03-02", "2026-04-01"}, "3000.00", "Holm GmbH", "PN 4711")
+	in := report[finapi.IncomeSpendingResult](t, w, finapi.ReportIncome, 365).Currencies[0].Income
+	require.Equal(t, "23000.00", in.Regular.String())
+	require.NotNil(t, in.Salary)
+	require.Equal(t, "MONTHLY true 3000.00 2026-04-01 2026-05-02",
+		fmt.Sprintf("%s %v %s %s %s", in.Salary.Rhythm, in.Salary.Active, in.Salary.LastAmount, in.Salary.LastDate, in.Salary.NextDate))
+
+	w = newWorld()
+	a = w.account("EUR", "0")
+	w.every(a, []bankfeed.Date{"2025-12-30", "2026-01-30", "2026-02-27", "2026-03-30"}, "2500.00", "Holm GmbH", "PN 4711")
+	w.every(a, []bankfeed.Date{"2025-12-15", "2026-01-15", "2026-02-16", "2026-03-16"}, "40.00", "Holm GmbH", "PN 4711")
+	in = report[finapi.IncomeSpendingResult](t, w, finapi.ReportIncome, 365).Currencies[0].Income
+	require.NotNil(t, in.Salary)
+	require.Equal(t, "MONTHLY true", fmt.Sprintf("%s %v", in.Salary.Rhythm, in.Salary.Active))
 }
 
 func TestRiskIndicators(t *testing.T) {

@@ -158,6 +158,8 @@ type recurring struct {
 	active    bool
 }
 
+func (r *recurring) last() payment { return r.payments[len(r.payments)-1] }
+
 // find looks for a rhythm in a series as a whole, and if there is none, in those
 // of its payments that are about the same. to is the last day that is known.
 func (s *series) find(to bankfeed.Date) []recurring {
