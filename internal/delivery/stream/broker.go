@@ -47,9 +47,9 @@ func busAddress(address bankfeed.Secret) string {
 	if err != nil {
 		return "rabbitmq://localhost"
 	}
-	host := a.Host
-	if a.Port != 5672 && a.Port != 5671 {
-		host = net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
+	host := net.JoinHostPort(a.Host, strconv.Itoa(a.Port)) // in brackets where they are needed
+	if a.Port == 5672 || a.Port == 5671 {
+		host = strings.TrimSuffix(host, ":"+strconv.Itoa(a.Port))
 	}
 	if a.Vhost == "/" || a.Vhost == "" {
 		return "rabbitmq://" + host

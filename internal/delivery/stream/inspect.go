@@ -336,6 +336,9 @@ func (i *Inspector) trouble(s *Status, now time.Time) (list []string) {
 	if s.Epoch != 0 && s.Epoch != i.c.Installation.Epoch {
 		list = append(list, "the log was restored from a backup, and nothing was stored since")
 	}
+	if s.Progress.Blind != "" {
+		list = append(list, "neither queues nor faults are seen: "+s.Progress.Blind)
+	}
 	if x := s.Progress.Expired; x != nil {
 		list = append(list, fmt.Sprintf("events %d to %d were removed by age before they were sent: the stream was not enabled until %s", x.First, x.Last, clock(x.At)))
 	}
@@ -353,6 +356,8 @@ func (i *Inspector) trouble(s *Status, now time.Time) (list []string) {
 	}
 	for _, q := range s.Queues {
 		switch {
+		case q.Refused != "":
+			list = append(list, "the broker does not show the queue "+q.Name+": "+q.Refused)
 		case q.SeenAt.IsZero():
 		case q.Missing:
 			list = append(list, "there is no queue "+q.Name)

@@ -95,10 +95,13 @@ func TestStatus(t *testing.T) {
 	s = get()
 	require.Equal(t, []stream.QueueStatus{{Queue: p.Queues["b"], Name: "b"}, {Queue: p.Queues["a"], Name: "a"}, {Name: "c"}}, s.Queues)
 	require.Equal(t, []string{"there is no queue b", "nobody consumes the queue a"}, s.Trouble)
+	p.Queues = map[string]stream.Queue{"a": {Refused: "RESOURCE_LOCKED"}}
+	require.Equal(t, []string{"the broker does not show the queue a: RESOURCE_LOCKED"}, get().Trouble)
 	f.record.Settings.Queues = nil
 
 	for want, set := range map[string]func(){
 		"blocks publishers":      func() { p.Trouble = "the broker blocks publishers: memory" },
+		"neither queues nor":     func() { p.Blind = "the queue of faults was taken away" },
 		"no longer configured":   func() { f.record.Enabled, f.record.Reason = false, "no longer configured" },
 		"no node has led":        func() { f.record.Term = 0 },
 		"restored from a backup": func() { f.record.Epoch = 5 },
@@ -108,7 +111,7 @@ func TestStatus(t *testing.T) {
 		require.Len(t, get().Trouble, 1)
 		require.Contains(t, get().Trouble[0], want)
 		f.record = was
-		p.Trouble = ""
+		p.Trouble, p.Blind = "", ""
 	}
 }
 

@@ -331,14 +331,7 @@ func TestQueuesAndFaultsAreWatched(t *testing.T) {
 	require.True(t, st.now().Queues["nobody"].Missing)
 	require.Zero(t, st.now().Queues["nobody"].Drained)
 
-	body, err := json.Marshal(map[string]any{
-		"messageId": "7a000000-9a3c-0005-1813-08d7e7027a0c", "messageType": []string{"urn:message:MassTransit:Fault[[" + banqup.Transaction.URN()[len("urn:message:"):] + "]]", "urn:message:MassTransit:Fault"},
-		"message": map[string]any{"faultId": "7a000000-9a3c-0005-1813-08d7e7027a0d", "faultedMessageId": l.events[0].ID().String(), "timestamp": "2026-03-02T09:00:01Z",
-			"exceptions":        []any{map[string]any{"exceptionType": "System.InvalidOperationException", "message": "no such account"}},
-			"host":              map[string]any{"machineName": "worker-1"},
-			"faultMessageTypes": []string{banqup.Transaction.URN()}, "message": map[string]any{}},
-	})
-	require.NoError(t, err)
+	body := faultOf(t, l.events[0].ID(), "System.InvalidOperationException", "worker-1")
 	for _, b := range [][]byte{[]byte("no JSON"), body, []byte("{}")} {
 		require.NoError(t, got.ch.Publish(banqup.Transaction.FaultExchange(), "", false, false, amqp.Publishing{ContentType: banqup.ContentType, Body: b}))
 	}
@@ -348,6 +341,111 @@ func TestQueuesAndFaultsAreWatched(t *testing.T) {
 	require.Len(t, st.faults, 1)
 	f := st.faults[0]
 	require.Equal(t, Fault{Message: l.events[0].ID(), Position: 1, Kind: banqup.Transaction, At: f.At, Type: "System.InvalidOperationException", Text: "no such account", Host: "worker-1"}, f)
+}
+
+// faultOf is what MassTransit publishes when a consumer of a TransactionMessage threw.
+func faultOf(t *testing.T, message bankfeed.UUID, exception, machine string) []byte {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"messageId": "7a000000-9a3c-0005-1813-08d7e7027a0c", "messageType": []string{"urn:message:MassTransit:Fault[[" + banqup.Transaction.URN()[len("urn:message:"):] + "]]", "urn:message:MassTransit:Fault"},
+		"message": map[string]any{"faultId": "7a000000-9a3c-0005-1813-08d7e7027a0d", "faultedMessageId": message.String(), "timestamp": "2026-03-02T09:00:01Z",
+			"exceptions":        []any{map[string]any{"exceptionType": exception, "message": "no such account"}},
+			"host":              map[string]any{"machineName": machine},
+			"faultMessageTypes": []string{banqup.Transaction.URN()}, "message": map[string]any{}},
+	})
+	require.NoError(t, err)
+	return body
+}
+
+// receiveFaultOf is what it publishes when a message could not be read: it does not
+// say of which type that was.
+func receiveFaultOf(t *testing.T, message bankfeed.UUID) []byte {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{
+		"messageType": []string{"urn:message:MassTransit:ReceiveFault", "urn:message:MassTransit:Fault"},
+		"message": map[string]any{"faultId": "7a000000-9a3c-0005-1813-08d7e7027a0e", "faultedMessageId": message.String(), "timestamp": "2026-03-02T09:00:01Z",
+			"exceptions": []any{map[string]any{"exceptionType": "System.Text.Json.JsonException", "message": "no number"}}, "contentType": banqup.ContentType},
+	})
+	require.NoError(t, err)
+	return body
+}
+
+// Whatever is on the fault exchanges, the faults behind it are recorded.
+func TestNoFaultKeepsOthersFromBeingRecorded(t *testing.T) {
+	address := backingtest.AMQPURL(t)
+	l, st := &memoryLog{}, &memoryStore{}
+	ours := Replay{ID: 1_772_442_111_000, Stream: Key{Tenant: 1, Name: "main"}}
+	other := Replay{ID: 1_772_442_222_000, Stream: Key{Tenant: 1, Name: "other"}}
+	st.replays = map[int64]Replay{ours.ID: ours, other.ID: other}
+	got := consume(t, address, "finat", banqup.Kinds...)
+	// A consumer's class that is not public makes MassTransit declare its exchange so.
+	require.NoError(t, got.ch.ExchangeDeclare(banqup.Transaction.FaultExchange(), "fanout", false, true, false, false, nil))
+	_, err := got.ch.QueueDeclare("mine", false, true, true, false, nil) // exclusive: nobody else may look at it
+	require.NoError(t, err)
+	c := testConfig(t, st, l, bankfeed.Secret(address))
+	c.Settings.Queues = []string{"mine", "finat"}
+	start(t, c)
+	for range 3 {
+		l.add(bankfeed.EventTransactionCreated, 4)
+	}
+	eventually(t, "the messages", func() bool { return len(got.positions()) == 3 })
+	id := func(epoch int64, p bankfeed.Position) bankfeed.UUID {
+		return bankfeed.EventID(bankfeed.Epoch(epoch), 1, 0, p)
+	}
+	publish := func(exchange string, body []byte) {
+		t.Helper()
+		require.NoError(t, got.ch.Publish(exchange, "", false, false, amqp.Publishing{ContentType: banqup.ContentType, Body: body}))
+	}
+	faults := banqup.Transaction.FaultExchange()
+	publish(faults, faultOf(t, id(int64(testEpoch), 1), "System.Odd\x00Exception", "worker\x001"))
+	publish(faults, faultOf(t, id(int64(testEpoch)-86_400_000, 1), "System.Exception", "before the restore"))
+	publish(faults, faultOf(t, id(other.ID, 1), "System.Exception", "of another stream"))
+	publish(faults, faultOf(t, id(ours.ID, 2), "System.Exception", "worker-2"))
+	publish(banqup.ReceiveFaultExchange, receiveFaultOf(t, id(int64(testEpoch), 3)))
+	eventually(t, "the faults", func() bool { return st.now().Exchanges[banqup.Transaction].Faults == 3 })
+	require.NotContains(t, st.now().Exchanges, banqup.Kind(""), "a message that could not be read is one of some exchange")
+	st.mu.Lock()
+	require.Len(t, st.faults, 3)
+	for _, f := range st.faults {
+		require.NotContains(t, f.Type+f.Host, "\x00", "PostgreSQL stores no text with it")
+		require.Equal(t, f.Position == 3, f.Kind == "", "could it be read?")
+		require.Equal(t, f.Position == 2, f.Replay == ours.ID)
+	}
+	st.mu.Unlock()
+	eventually(t, "the queues", func() bool { return st.now().Queues["finat"].Drained == 3 })
+	require.Contains(t, st.now().Queues["mine"].Refused, "exclusive")
+	require.Zero(t, st.now().Queues["mine"].SeenAt)
+	require.Empty(t, st.now().Blind)
+}
+
+// A queue of faults that the broker refuses is said, and goes away with its reason.
+func TestWhoSeesNoFaultsSaysSo(t *testing.T) {
+	address := backingtest.AMQPURL(t)
+	l, st := &memoryLog{}, &memoryStore{}
+	got := consume(t, address, "finat", banqup.Transaction)
+	_, err := got.ch.QueueDeclare(faultQueue("main"), true, false, false, false, nil) // without the bound
+	require.NoError(t, err)
+	start(t, testConfig(t, st, l, bankfeed.Secret(address)))
+	eventually(t, "it is said", func() bool { return st.now().Blind != "" })
+	require.Contains(t, st.now().Blind, faultQueue("main"))
+	require.Empty(t, st.now().Trouble, "the messages flow")
+	_, err = got.ch.QueueDelete(faultQueue("main"), false, false, false)
+	require.NoError(t, err)
+	eventually(t, "it sees again", func() bool { return st.now().Blind == "" })
+}
+
+// A consumer parses the addresses of an envelope as URIs.
+func TestAddressesAreURIs(t *testing.T) {
+	for address, want := range map[string]string{
+		"amqp://u:p@rabbit.example":             "rabbitmq://rabbit.example",
+		"amqps://u:p@rabbit.example/hub":        "rabbitmq://rabbit.example/hub",
+		"amqp://u:p@rabbit.example:5673/a%2Fb":  "rabbitmq://rabbit.example:5673/a%2Fb",
+		"amqp://u:p@[::1]/hub":                  "rabbitmq://[::1]/hub",
+		"amqp://u:p@[2001:db8::5]:5673/hub":     "rabbitmq://[2001:db8::5]:5673/hub",
+		"amqps://u:p@[2001:db8::5671]:5671/hub": "rabbitmq://[2001:db8::5671]/hub",
+	} {
+		require.Equal(t, want, busAddress(bankfeed.Secret(address)))
+	}
 }
 
 // A consumer may throw at the very first message; its fault must find the hub's

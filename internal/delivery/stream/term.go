@@ -39,6 +39,7 @@ type term struct {
 	safe     atomic.Int64 // progress.Position, for the watcher
 	news     chan news    // from the watcher
 	asked    bool         // for a redrive
+	blind    string       // of the watcher: what it has told last
 }
 
 const (
@@ -168,7 +169,7 @@ func (t *term) say() {
 // begin takes over what the leader before has stored.
 func (t *term) begin(r Record) {
 	t.number, t.progress = r.Term, r.Progress
-	t.progress.Trouble = ""
+	t.progress.Trouble, t.progress.Blind = "", ""
 	if t.progress.Holds == nil {
 		t.progress.Holds = map[banqup.Kind]Hold{}
 	}
@@ -217,7 +218,8 @@ func (t *term) lead(ctx context.Context) error {
 type news struct {
 	queues map[string]Queue
 	faults map[banqup.Kind]int64
-	asked  bool // for a redrive
+	asked  bool    // for a redrive
+	blind  *string // why nothing else is found; empty: it is
 }
 
 // hear takes news in, and reports whether the flow should yield for it.
@@ -236,6 +238,9 @@ func (t *term) hear(n news) (yield bool) {
 		x.Faults += count
 		t.progress.Exchanges[k] = x
 		t.saver.dirty = true
+	}
+	if n.blind != nil {
+		t.progress.Blind, t.saver.dirty = *n.blind, true
 	}
 	t.asked = t.asked || n.asked
 	return n.asked

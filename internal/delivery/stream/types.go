@@ -80,6 +80,8 @@ type Progress struct {
 	Expired *Expired `json:"expired,omitempty"`
 	// Trouble is why the leader does not get on, empty when it does.
 	Trouble string `json:"trouble,omitempty"`
+	// Blind is why the leader sees neither queues nor faults, empty when it does.
+	Blind string `json:"blind,omitempty"`
 }
 
 // Expired are events that retention removed before the stream had sent them. An
@@ -123,7 +125,8 @@ type Exchange struct {
 
 // Queue is a client's queue as a passive declare showed it.
 type Queue struct {
-	SeenAt    time.Time `json:"seen_at"`
+	SeenAt    time.Time `json:"seen_at"`           // zero if nobody has, or the broker does not show it
+	Refused   string    `json:"refused,omitempty"` // why the broker does not show it
 	Missing   bool      `json:"missing,omitempty"`
 	Depth     int       `json:"depth"` // ready messages; those that a consumer holds unacknowledged do not count
 	Consumers int       `json:"consumers"`

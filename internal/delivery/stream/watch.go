@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,11 +35,22 @@ func (t *term) watch(ctx context.Context) {
 	last := ""
 	for ctx.Err() == nil {
 		err := t.watchOnce(ctx)
-		if err != nil && ctx.Err() == nil && err.Error() != last {
-			last = err.Error()
-			t.log.WarnContext(ctx, "watching queues and faults", "error", err) // once an outage
+		if err != nil && ctx.Err() == nil {
+			if err.Error() != last {
+				last = err.Error()
+				t.log.WarnContext(ctx, "watching queues and faults", "error", err) // once an outage
+			}
+			t.tellBlind(ctx, causeOf(err))
 		}
 		wait(ctx, lookEvery)
+	}
+}
+
+// tellBlind tells why queues and faults are not seen, empty if they are, once.
+func (t *term) tellBlind(ctx context.Context, text string) {
+	if text != t.blind {
+		t.blind = text
+		t.tell(ctx, news{blind: &text})
 	}
 }
 
@@ -63,6 +75,7 @@ func (t *term) watchOnce(ctx context.Context) error {
 		if err := t.look(ctx, b); err != nil {
 			return err
 		}
+		t.tellBlind(ctx, "")
 		for look := false; !look; {
 			select {
 			case <-ctx.Done():
@@ -108,6 +121,11 @@ func (t *term) look(ctx context.Context, b *broker) error {
 	for _, name := range t.c.Settings.Queues {
 		confirmed := bankfeed.Position(t.safe.Load())
 		state, exists, err := b.queue(name)
+		var refused *refusedError
+		if errors.As(err, &refused) {
+			seen[name] = Queue{Refused: refused.Error()}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -121,6 +139,12 @@ func (t *term) look(ctx context.Context, b *broker) error {
 	return nil
 }
 
+// refusedError: the broker does not show a queue to the hub. It says nothing of
+// the connection.
+type refusedError struct{ reason string }
+
+func (e *refusedError) Error() string { return e.reason }
+
 // queue declares a queue passively.
 func (b *broker) queue(name string) (q amqp.Queue, exists bool, err error) {
 	ch, err := b.conn.Channel()
@@ -132,6 +156,9 @@ func (b *broker) queue(name string) (q amqp.Queue, exists bool, err error) {
 	if errors.As(err, &e) && e.Code == amqp.NotFound {
 		return q, false, nil // it closed the channel
 	}
+	if e != nil && (e.Code == amqp.ResourceLocked || e.Code == amqp.AccessRefused) {
+		return q, true, &refusedError{e.Reason} // an exclusive one, for instance
+	}
 	if err != nil {
 		return q, false, fmt.Errorf("queue %s: %w", name, err)
 	}
@@ -140,7 +167,9 @@ func (b *broker) queue(name string) (q amqp.Queue, exists bool, err error) {
 
 // declareFaults binds the hub's queue to MassTransit's fault exchanges, which it
 // declares as MassTransit does. What is published there before is lost, so it
-// happens before the first message of a stream.
+// happens before the first message of a stream. An exchange that is there with
+// other arguments is a consumer's, which made it for a class that is not public:
+// it is bound to as it is.
 func (b *broker) declareFaults(stream string) error {
 	ch, err := b.conn.Channel()
 	if err != nil {
@@ -156,7 +185,8 @@ func (b *broker) declareFaults(stream string) error {
 		exchanges = append(exchanges, k.FaultExchange())
 	}
 	for _, e := range exchanges {
-		if err := b.declareFanout(e); err != nil {
+		var differs *topologyError
+		if err := b.declareFanout(e); err != nil && !errors.As(err, &differs) {
 			return err
 		}
 		if err := ch.QueueBind(name, "", e, false, nil); err != nil {
@@ -199,16 +229,66 @@ collect:
 			break collect
 		}
 	}
-	if len(list) > 0 {
-		counts, err := t.c.Store.RecordFaults(ctx, t.key, list)
-		if err != nil {
-			return fmt.Errorf("storing faults: %w", err)
-		}
-		if len(counts) > 0 {
-			t.tell(ctx, news{faults: counts})
-		}
+	list, err := t.sent(ctx, list)
+	if err == nil {
+		err = t.keep(ctx, list)
+	}
+	if err != nil {
+		return fmt.Errorf("storing faults: %w", err)
 	}
 	return last.Ack(true)
+}
+
+// sent drops faults of messages that this stream has not sent in this life of its
+// log: an id from before a restore looks like that of a replay.
+func (t *term) sent(ctx context.Context, list []Fault) ([]Fault, error) {
+	ours := map[int64]bool{0: true}
+	for _, f := range list {
+		if _, asked := ours[f.Replay]; asked {
+			continue
+		}
+		r, err := t.c.Store.Replay(ctx, t.key.Tenant, f.Replay)
+		if err != nil && !errors.Is(err, bankfeed.ErrNotFound) {
+			return nil, err
+		}
+		if ours[f.Replay] = err == nil && r.Stream == t.key; !ours[f.Replay] {
+			t.log.InfoContext(ctx, "a fault of a message from before the log was restored is not recorded", "message", f.Message)
+		}
+	}
+	return slices.DeleteFunc(list, func(f Fault) bool { return !ours[f.Replay] }), nil
+}
+
+// keep stores faults and counts them for the exchanges of their messages. One of a
+// message that the consumer could not read does not say which that was: its event does.
+func (t *term) keep(ctx context.Context, list []Fault) error {
+	by := map[banqup.Kind][]Fault{}
+	for _, f := range list {
+		k := f.Kind
+		if k == "" {
+			events, _, err := t.c.Log.Select(ctx, LogQuery{Tenant: t.key.Tenant, Lane: t.key.Lane, After: f.Position - 1, Limit: 1})
+			if err != nil {
+				return err
+			}
+			if len(events) > 0 && events[0].Position == f.Position {
+				k, _ = banqup.KindOf(events[0].Type)
+			}
+		}
+		by[k] = append(by[k], f)
+	}
+	counts := map[banqup.Kind]int64{}
+	for k, faults := range by {
+		added, err := t.c.Store.RecordFaults(ctx, t.key, faults)
+		if err != nil {
+			return err
+		}
+		for _, n := range added {
+			counts[k] += n
+		}
+	}
+	if len(counts) > 0 {
+		t.tell(ctx, news{faults: counts})
+	}
+	return nil
 }
 
 // maxFaultText bounds what is kept of an exception's message.
@@ -237,8 +317,10 @@ func (t *term) fault(list []Fault, d amqp.Delivery) []Fault {
 	return append(list, fault)
 }
 
-// cut bounds a text without breaking a character.
+// cut bounds a text without breaking a character, and takes out what PostgreSQL
+// refuses: one such fault would keep all behind it from being stored.
 func cut(s string, limit int) string {
+	s = strings.ReplaceAll(s, "\x00", "\uFFFD")
 	if len(s) <= limit {
 		return s
 	}

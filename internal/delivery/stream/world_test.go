@@ -82,7 +82,7 @@ func (l *memoryLog) Select(_ context.Context, q LogQuery) (list []bankfeed.Event
 	for int(next) < len(l.events) && len(list) < q.Limit {
 		e := l.events[next]
 		next++
-		if slices.Contains(q.Types, e.Type) {
+		if len(q.Types) == 0 || slices.Contains(q.Types, e.Type) {
 			list = append(list, e)
 			l.read = append(l.read, e.Type)
 		}
@@ -111,6 +111,7 @@ type memoryStore struct {
 	record   Record
 	gaps     map[gapID]Gap
 	redrives map[banqup.Kind]Hold
+	replays  map[int64]Replay
 	faults   []Fault
 	saves    int
 	// weather, if there is one, is what a write of the cursor meets: it may take
@@ -194,6 +195,15 @@ func (s *memoryStore) RecordFaults(_ context.Context, _ Key, faults []Fault) (ma
 		n[f.Kind]++
 	}
 	return n, nil
+}
+
+func (s *memoryStore) Replay(_ context.Context, _ bankfeed.TenantID, id int64) (Replay, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r, ok := s.replays[id]; ok {
+		return r, nil
+	}
+	return Replay{}, bankfeed.ErrNotFound
 }
 
 func (s *memoryStore) Stream(context.Context, Key) (Record, error) {
