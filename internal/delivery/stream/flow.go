@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -41,6 +42,8 @@ type flow struct {
 	open    map[bankfeed.AccountID]int // transactions under way
 	taken   int                        // messages
 	moved   time.Time                  // when something was sent or confirmed
+
+	alarms atomic.Int64 // how often the broker has blocked and taken messages again
 }
 
 func (t *term) flow(after bankfeed.Position) *flow {
@@ -55,6 +58,7 @@ type entry struct {
 	account  bankfeed.AccountID // 0: no order to keep
 	id       string             // of the message
 	body     []byte             // nil once sent
+	alarms   int64              // of the flow, before it was read
 	gap      GapReason          // why there is no message
 	done     bool
 }
@@ -114,7 +118,7 @@ func (f *flow) run(ctx context.Context) error {
 		for !draining && len(now.items) > 0 && f.room(now.items[0]) {
 			e := now.items[0]
 			now.items = now.items[1:]
-			if err := f.take(e); err != nil {
+			if err := f.take(ctx, e); err != nil {
 				return err
 			}
 			if f.handed = e.position; len(now.items) == 0 {
@@ -200,10 +204,11 @@ func (f *flow) block(ctx context.Context, active bool, reason string) error {
 	f.moved = f.c.Now()
 	if !active {
 		f.blocked = ""
+		f.alarms.Add(1)
 		f.say()
 		f.log.InfoContext(ctx, "the broker takes messages again")
 		for account := range f.parked {
-			if err := f.release(account); err != nil {
+			if err := f.release(ctx, account); err != nil {
 				return err
 			}
 		}
@@ -236,7 +241,7 @@ func (f *flow) skips(k banqup.Kind, p bankfeed.Position) bool {
 }
 
 // take sends a message, or parks it.
-func (f *flow) take(e *entry) error {
+func (f *flow) take(ctx context.Context, e *entry) error {
 	if f.skips(e.kind, e.position) {
 		return nil
 	}
@@ -253,10 +258,21 @@ func (f *flow) take(e *entry) error {
 		f.waiting++
 		return nil
 	}
-	return f.send(e)
+	return f.send(ctx, e)
 }
 
-func (f *flow) send(e *entry) error {
+func (f *flow) send(ctx context.Context, e *entry) error {
+	if e.alarms != f.alarms.Load() {
+		if err := f.readAgain(ctx, e); err != nil {
+			return err
+		}
+		if e.gap != "" {
+			f.gaps.add(e.kind, e.gap, e.position, f.c.Now())
+			f.gaps.sent(e.kind) // what lies behind it may be on its way already
+			f.saver.dirty, e.done = true, true
+			return nil
+		}
+	}
 	if err := f.out.send(e.kind.Exchange(), "", f.mode(e.kind) != UnroutedOff, e.id, nil, e.body); err != nil {
 		return f.ended()
 	}
@@ -268,6 +284,24 @@ func (f *flow) send(e *entry) error {
 		f.moved = f.c.Now()
 	}
 	f.flight.push(e)
+	return nil
+}
+
+// readAgain makes a message anew that waited while the broker was blocked, which
+// may be for hours: its user may have been erased meanwhile.
+func (f *flow) readAgain(ctx context.Context, e *entry) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), savePatience)
+	defer cancel()
+	alarms := f.alarms.Load()
+	events, _, err := f.c.Log.Select(ctx, LogQuery{Tenant: f.key.Tenant, Lane: f.key.Lane, Types: f.reads, After: e.position - 1, Limit: 1})
+	if err != nil {
+		return fmt.Errorf("reading the log: %w", err)
+	}
+	list := f.render(ctx, events)
+	if len(list) == 0 || list[0].position != e.position {
+		return fmt.Errorf("event %d is not in the log any more", e.position)
+	}
+	e.body, e.gap, e.alarms = list[0].body, list[0].gap, alarms
 	return nil
 }
 
@@ -314,7 +348,7 @@ func (f *flow) confirm(ctx context.Context, ack bool) error {
 	if e.kind == banqup.Transaction && e.account != 0 {
 		if f.open[e.account]--; f.open[e.account] == 0 {
 			delete(f.open, e.account)
-			return f.release(e.account)
+			return f.release(ctx, e.account)
 		}
 	}
 	return nil
@@ -371,13 +405,13 @@ func (f *flow) held(ctx context.Context, e *entry) {
 
 // release sends what was parked for the transactions of an account, up to the
 // next SessionFinished that waits.
-func (f *flow) release(account bankfeed.AccountID) error {
+func (f *flow) release(ctx context.Context, account bankfeed.AccountID) error {
 	list := f.parked[account]
 	for f.welcome() && len(list) > 0 && (list[0].kind != banqup.Session || f.open[account] == 0) {
 		e := list[0]
 		list = list[1:]
 		f.waiting--
-		if err := f.send(e); err != nil {
+		if err := f.send(ctx, e); err != nil {
 			return err
 		}
 	}
@@ -411,6 +445,7 @@ func (f *flow) read(ctx context.Context, out chan<- batch) {
 	defer close(out)
 	after, failed := f.after, false
 	for f.live || after < f.until {
+		alarms := f.alarms.Load()
 		events, next, err := f.c.Log.Select(ctx, LogQuery{Tenant: f.key.Tenant, Lane: f.key.Lane, Types: f.reads, After: after, Limit: pageSize})
 		if err != nil {
 			if ctx.Err() == nil && !failed {
@@ -432,6 +467,9 @@ func (f *flow) read(ctx context.Context, out chan<- batch) {
 			events = slices.DeleteFunc(events, func(e bankfeed.Event) bool { return e.Position > f.until })
 		}
 		b := batch{items: f.render(ctx, events), next: next, idle: next == after}
+		for _, e := range b.items {
+			e.alarms = alarms
+		}
 		select {
 		case out <- b:
 		case <-ctx.Done():

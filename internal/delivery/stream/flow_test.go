@@ -414,6 +414,39 @@ func TestWhatWasErasedIsRecordedAndNotSent(t *testing.T) {
 	})
 }
 
+// A broker may block for hours. What is erased meanwhile must not go out, though
+// it was read before.
+func TestWhatIsErasedWhileTheBrokerBlocksIsNotSent(t *testing.T) {
+	leading(t, nil, func(s *script, l *memoryLog, st *memoryStore, _ *term) {
+		l.add(bankfeed.EventTransactionCreated, 1) // 1
+		l.add(bankfeed.EventAccountFinished, 1)    // 2 waits for 1
+		l.add(bankfeed.EventAccountUpdated, 1)     // 3 follows it
+		pass(time.Second)
+		require.Equal(t, []bankfeed.Position{1}, s.positions())
+		s.b.blocked <- amqp.Blocking{Active: true, Reason: "low on memory"}
+		pass(time.Second)
+		for range 3 { // 4, 5, 6
+			l.add(bankfeed.EventTransactionCreated, 2)
+		}
+		s.confirm(1)
+		pass(time.Hour)
+		for _, p := range []bankfeed.Position{2, 4, 6} {
+			l.erase(p)
+		}
+		s.b.blocked <- amqp.Blocking{}
+		pass(time.Second)
+		s.confirmAll()
+		pass(time.Second)
+		require.Equal(t, []bankfeed.Position{1, 3, 5}, s.positions())
+		require.EqualValues(t, 6, st.now().Position)
+		for id, count := range map[gapID]int64{{banqup.Session, GapErased, 2}: 1, {banqup.Transaction, GapErased, 4}: 1, {banqup.Transaction, GapErased, 6}: 1} {
+			require.Equal(t, count, st.gaps[id].Count)
+			require.Equal(t, id.first, st.gaps[id].Last)
+		}
+		require.Len(t, st.gaps, 3)
+	})
+}
+
 func TestRecordAndOffNeverHold(t *testing.T) {
 	leading(t, func(s *Settings) {
 		s.Unrouted = map[banqup.Kind]Unrouted{banqup.Transaction: UnroutedRecord, banqup.Call: UnroutedOff}
