@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -49,9 +51,24 @@ func (f failure) exception() string {
 func (f failure) stack() string {
 	var p *panicked
 	if errors.As(f.err, &p) {
-		return p.stack
+		return clip(p.stack)
 	}
 	return ""
+}
+
+func (f failure) text() string { return clip(f.err.Error()) }
+
+// maxText bounds what is told of a failure, in bytes. All headers of a message
+// must fit into one frame, of 128 KiB as a rule: the broker closes the connection
+// over more, and the message would come again for ever.
+const maxText = 16 << 10
+
+// clip shortens a text between two letters.
+func clip(s string) string {
+	if len(s) <= maxText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxText], "") + "…"
 }
 
 // skip moves a message that is none of the stream's to <queue>_skipped.
@@ -82,7 +99,7 @@ func (s *Stream) fault(ctx context.Context, ch *amqp.Channel, d *amqp.Delivery, 
 		return err
 	}
 	headers := amqp.Table{
-		"MT-Reason": "fault", "MT-Fault-ExceptionType": f.exception(), "MT-Fault-Message": f.err.Error(), "MT-Fault-StackTrace": f.stack(),
+		"MT-Reason": "fault", "MT-Fault-ExceptionType": f.exception(), "MT-Fault-Message": f.text(), "MT-Fault-StackTrace": f.stack(),
 		"MT-Fault-Timestamp": at.Format(dotNetTime), "MT-Fault-InputAddress": s.address(s.o.Queue),
 	}
 	if f.envelope != nil {
@@ -143,7 +160,7 @@ type faultEnvelope struct {
 func (s *Stream) report(d *amqp.Delivery, f failure, at time.Time) (exchange string, p amqp.Publishing, err error) {
 	body := faultBody{
 		FaultID: newID(), Timestamp: at.Format(dotNetTime), Host: s.host,
-		Exceptions: []faultException{{ExceptionType: f.exception(), StackTrace: f.stack(), Message: f.err.Error(), Source: s.host.ProcessName, Data: map[string]any{}}},
+		Exceptions: []faultException{{ExceptionType: f.exception(), StackTrace: f.stack(), Message: f.text(), Source: s.host.ProcessName, Data: map[string]any{}}},
 	}
 	id := bankfeed.UUID{}
 	types := []string{"urn:message:" + banqup.ReceiveFaultExchange, "urn:message:" + allFaults}
@@ -214,11 +231,16 @@ func publish(ctx context.Context, ch *amqp.Channel, exchange, key string, p amqp
 
 // address names an exchange or queue as MassTransit does.
 func (s *Stream) address(name string) string {
-	vhost := strings.Trim(s.target.Vhost, "/")
-	if vhost != "" {
-		vhost += "/"
+	port := ":" + strconv.Itoa(s.target.Port)
+	host := net.JoinHostPort(s.target.Host, port[1:]) // in brackets where they are needed
+	if s.target.Port == 5672 || s.target.Port == 5671 {
+		host = strings.TrimSuffix(host, port)
 	}
-	return "rabbitmq://" + s.target.Host + "/" + vhost + name
+	vhost := ""
+	if s.target.Vhost != "/" && s.target.Vhost != "" {
+		vhost = url.PathEscape(s.target.Vhost) + "/"
+	}
+	return "rabbitmq://" + host + "/" + vhost + url.PathEscape(name)
 }
 
 // newID is a random UUID.

@@ -280,6 +280,32 @@ func TestStreamMovesFailedMessages(t *testing.T) {
 	require.Equal(t, 0, h.depth("books"))
 }
 
+// An error may quote a whole page. Headers must fit into a frame of the broker's,
+// else it closes the connection and the message comes again for ever.
+func TestStreamMovesWhatFailedAtLength(t *testing.T) {
+	url := backingtest.AMQPURL(t)
+	h := newHub(t, url)
+	faults := h.listen(banqup.Transaction.FaultExchange())
+	n := &notes{fail: func(line string) error {
+		if line == "transaction 1" {
+			return errors.New("the ledger said: " + strings.Repeat("ż", 200<<10))
+		}
+		return nil
+	}}
+	stop := run(t, client.StreamOptions{URL: bankfeed.Secret(url), Queue: "books", Handler: n, Retries: []time.Duration{}})
+	h.transaction(1)
+	h.transaction(2)
+	requireLines(t, n, "transaction 1", "transaction 2")
+	moved := h.take("books_error")
+	require.Equal(t, id(1).String(), moved.MessageId)
+	text, _ := moved.Headers["MT-Fault-Message"].(string)
+	require.True(t, strings.HasPrefix(text, "the ledger said: ż") && strings.HasSuffix(text, "ż…"), "between two letters")
+	f, err := banqup.ParseFault(h.take(faults).Body)
+	require.NoError(t, err)
+	require.Equal(t, id(1), f.Message)
+	require.NoError(t, stop())
+}
+
 func TestStreamDropsDuplicates(t *testing.T) {
 	url := backingtest.AMQPURL(t)
 	h := newHub(t, url)
