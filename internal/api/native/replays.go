@@ -122,7 +122,7 @@ func (a *API) routeReplays() {
 
 	register(a, huma.Operation{
 		OperationID: "listReplays", Method: http.MethodGet, Path: "/v1/replays", Tags: []string{tagReplays},
-		Summary: "List replays", Description: "Newest first. Needs a client's token.",
+		Summary: "List replays", Description: "Newest first. Needs a client's token. A page may be empty although next is there.",
 	}, a.listReplays)
 
 	register(a, huma.Operation{
@@ -189,8 +189,9 @@ func (a *API) listReplays(ctx context.Context, c *call, in *struct {
 		return nil, err
 	}
 	list := ReplayList{Items: []Replay{}}
-	for id := int64(before); ; {
-		page, err := replays.List(ctx, c.Client.Tenant, id, in.Limit)
+	id, looked := int64(before), max(in.Limit, replaysLooked)
+	for range replayLooks {
+		page, err := replays.List(ctx, c.Client.Tenant, id, looked)
 		if err != nil {
 			return nil, err
 		}
@@ -203,11 +204,17 @@ func (a *API) listReplays(ctx context.Context, c *call, in *struct {
 				return &struct{ Body ReplayList }{list}, nil
 			}
 		}
-		if len(page) < in.Limit {
+		if len(page) < looked {
 			return &struct{ Body ReplayList }{list}, nil
 		}
 	}
+	list.Next = numberCursor(number64(id))
+	return &struct{ Body ReplayList }{list}, nil
 }
+
+// How many replays of the other world, at least, one request for a page of
+// replays passes over, and in how many steps.
+const replaysLooked, replayLooks = 100, 10
 
 // number64 is a number without a type of its own.
 type number64 int64

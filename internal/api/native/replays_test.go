@@ -228,6 +228,35 @@ func TestReplaysKeepWorldsApart(t *testing.T) {
 	require.Empty(t, d.cancels)
 }
 
+// One request passes over a bounded part of what the caller may not see.
+func TestAPageOfReplaysIsFoundInBoundedSteps(t *testing.T) {
+	h, d := withReplays(t)
+	d.list = nil
+	for n := range int64(3000) {
+		d.list = append(d.list, aReplay(replayID+3000-n, stream.Live))
+	}
+	d.list = append(d.list, aReplay(replayID, stream.Sandbox))
+	requests, ids := 0, []string{}
+	for target := "/v1/replays?limit=1"; ; {
+		d.lists = 0
+		requests++
+		w := h.do(request("GET", target, "sandbox", ""))
+		require.Equal(t, 200, w.Code)
+		require.LessOrEqual(t, d.lists, 10)
+		var page ReplayList
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &page))
+		for _, r := range page.Items {
+			ids = append(ids, r.ID)
+		}
+		if page.Next == "" {
+			break
+		}
+		target = "/v1/replays?limit=1&after=" + page.Next
+	}
+	require.Equal(t, []string{"1772442000000"}, ids)
+	require.LessOrEqual(t, requests, 5)
+}
+
 func TestWithoutAStreamThereAreNoReplays(t *testing.T) {
 	h := newHarness(t)
 	require.Nil(t, h.api.Replays)

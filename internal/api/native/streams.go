@@ -72,7 +72,7 @@ func ofClient(c *call) error {
 
 // StreamPath names a stream.
 type StreamPath struct {
-	ID string `path:"id" maxLength:"100" doc:"Name of the stream." example:"banqup"`
+	ID string `path:"id" maxLength:"100" pattern:"^[^\\x00-\\x1f\\x7f]*$" doc:"Name of the stream." example:"banqup"`
 }
 
 func (p StreamPath) key(c *call) stream.Key {

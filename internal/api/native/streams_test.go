@@ -245,6 +245,7 @@ func TestStreamProblems(t *testing.T) {
 		{"stream_no_ids", "POST", "/v1/streams/main/acknowledgements", `{"message_ids":[],"consumer":""}`, nil, 422},
 		{"stream_redrive_kind", "POST", "/v1/streams/main/redrive", `{"messages":["` + secretText + `"]}`, nil, 422},
 		{"stream_redrive_nothing", "POST", "/v1/streams/main/redrive", "{}", bankfeed.Errorf(bankfeed.Conflict, "there are no unrouted messages to send again"), 409},
+		{"stream_name", "GET", "/v1/streams/ma%00in", "", nil, 422},
 		{"stream_not_found", "GET", "/v1/streams/main/events/" + secretText, "", nil, 404},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/bankfeed/bankfeed"
 	"github.com/bankfeed/bankfeed/wire/banqup"
@@ -206,6 +207,8 @@ func (o *ReplayOrder) check() error {
 	switch {
 	case len(o.Queue) > maxQueueName:
 		return bankfeed.InvalidField("queue", "expected at most %d bytes", maxQueueName)
+	case strings.Contains(o.Queue, "\x00") || !utf8.ValidString(o.Queue): // PostgreSQL stores no such text
+		return bankfeed.InvalidField("queue", "holds a character that no queue has in its name")
 	case strings.HasPrefix(o.Queue, ownQueues):
 		return bankfeed.InvalidField("queue", "is the hub's own: no consumer reads it")
 	case f.Consent != 0 && len(f.Messages) > 0 && !slices.Contains(f.Messages, banqup.Consent):

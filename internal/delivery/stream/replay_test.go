@@ -216,6 +216,7 @@ func TestReplayOrdersAreChecked(t *testing.T) {
 		"tenant without":         {ReplayOrder{Tenant: 3}, bankfeed.NotFound, ""},
 		"disabled stream":        {ReplayOrder{Tenant: 1, Stream: "old"}, bankfeed.Conflict, "stream"},
 		"long queue":             {ReplayOrder{Tenant: 1, Queue: string(make([]byte, 256))}, bankfeed.Invalid, "queue"},
+		"a queue without a name": {ReplayOrder{Tenant: 1, Queue: "led\x00ger"}, bankfeed.Invalid, "queue"},
 		"the hub's own queue":    {ReplayOrder{Tenant: 1, Queue: leaderQueue}, bankfeed.Invalid, "queue"},
 		"the queue of faults":    {ReplayOrder{Tenant: 1, Queue: faultQueue("main")}, bankfeed.Invalid, "queue"},
 		"unknown kind":           {replayOrder(ReplayFilter{Messages: []banqup.Kind{banqup.Account, "payment"}}), bankfeed.Invalid, "messages[1]"},
