@@ -67,6 +67,10 @@ func InvalidField(field, format string, args ...any) *Error {
 // TextMissing is the text of a fault of a field that must be there.
 const TextMissing = "is missing"
 
+// TextNotJSON begins the text of a fault of a document that cannot be read on
+// from there.
+const TextNotJSON = "is not valid JSON"
+
 // Faults are what is wrong with one request, told all at once. They are in the
 // order in which they were found and bounded by whoever looks for them.
 type Faults []*Error

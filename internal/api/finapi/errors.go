@@ -107,8 +107,11 @@ func each(several bankfeed.Faults) []finapi.Error {
 	for i, e := range several {
 		f := faultOf(e)
 		list[i] = finapi.Error{Message: f.Error(), Code: f.code, Type: finapi.Business}
-		if strings.HasPrefix(e.Text, bankfeed.TextMissing) {
+		switch {
+		case strings.HasPrefix(e.Text, bankfeed.TextMissing):
 			list[i].Code = finapi.CodeMissingField
+		case strings.HasPrefix(e.Text, bankfeed.TextNotJSON):
+			list[i].Code = finapi.CodeBadRequest
 		}
 	}
 	return list

@@ -94,7 +94,10 @@ func TestWhatIsRefusedOfADocument(t *testing.T) {
 		i.err = x.err
 		c.refused(c.do("user", "POST", transactions, document), x.status, x.code)
 	}
-	i.err = bankfeed.Faults{bankfeed.InvalidField("accounts[0].transactions[1].amount", "must be a decimal amount"), bankfeed.InvalidField("accounts[1].iban", bankfeed.TextMissing)}
+	several := bankfeed.Faults{bankfeed.InvalidField("accounts[0].transactions[1].amount", "must be a decimal amount"), bankfeed.InvalidField("accounts[1].iban", bankfeed.TextMissing)}
+	i.err = bankfeed.Faults{bankfeed.InvalidField("accounts[0]", bankfeed.TextNotJSON+" at byte %d", 13)}
+	c.refused(c.do("user", "POST", transactions, document), 400, "BAD_REQUEST")
+	i.err = several
 	a := c.do("user", "POST", transactions, document)
 	require.Equal(t, 400, a.Code)
 	require.True(t, strings.HasPrefix(a.Body, `{"errors":[{"message":"accounts[0].transactions[1].amount: must be a decimal amount","code":"ILLEGAL_FIELD_VALUE","type":"BUSINESS"},`+

@@ -25,7 +25,7 @@ type decoder struct {
 	accounts []bankfeed.Account
 	known    []bankfeed.Account // in the second reading, which checks no accounts
 	count    int                // of transactions
-	names    map[string]int     // accounts by what identifies them
+	names    []naming           // of accounts
 	faults   bankfeed.Faults
 
 	transaction func(account, i int, t bankfeed.Transaction) error
@@ -40,7 +40,7 @@ func newDecoder(r io.Reader, l Limits) *decoder {
 		_, _ = b.Discard(3) // it was peeked
 	}
 	in := &bounded{r: b}
-	return &decoder{json: json.NewDecoder(in), in: in, limits: l, names: map[string]int{}}
+	return &decoder{json: json.NewDecoder(in), in: in, limits: l}
 }
 
 // bounded keeps one value from filling the memory: between two of them no more
@@ -106,7 +106,7 @@ func (d *decoder) syntax(path string, err error) error {
 	}
 	var s *json.SyntaxError
 	if errors.As(err, &s) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return stop(path, "is not valid JSON at byte %d", d.json.InputOffset())
+		return stop(path, bankfeed.TextNotJSON+" at byte %d", d.json.InputOffset())
 	}
 	return err
 }

@@ -250,14 +250,33 @@ func (d *decoder) readAccount(i int, r *accountRecord, raw []byte) {
 		a.Balances = []bankfeed.Balance{{Type: closingBooked, ReferenceDate: d.date(path, "balanceDate", &r.balanceDate),
 			Money: bankfeed.Money{Amount: d.amount(path, "balance", &r.balance), Currency: a.Currency}}}
 	}
-	if len(a.Identifiers) > 0 {
-		name := strings.ToUpper(noPunctuation.Replace(a.Identifiers[0].Value)) + " " + a.Currency
-		if before, ok := d.names[name]; ok {
-			d.invalid(path, "is the account of accounts[%d]", before)
+	name := naming{currency: a.Currency}
+	for _, id := range a.Identifiers {
+		if value := strings.ToUpper(noPunctuation.Replace(id.Value)); id.Type == bankfeed.IdentIBAN {
+			name.iban = value
+		} else {
+			name.number = value
 		}
-		d.names[name] = i
 	}
-	d.accounts = append(d.accounts, a)
+	if before := slices.IndexFunc(d.names, name.same); before >= 0 {
+		d.invalid(path, "is the account of accounts[%d]", before)
+	}
+	d.names, d.accounts = append(d.names, name), append(d.accounts, a)
+}
+
+// naming is what identifies an account in a document.
+type naming struct{ iban, number, currency string }
+
+// same reports whether two are one account: their IBANs decide where both have
+// one, since two banks may have the same number.
+func (n naming) same(o naming) bool {
+	switch {
+	case n.currency != o.currency:
+		return false
+	case n.iban != "" && o.iban != "":
+		return n.iban == o.iban
+	}
+	return n.number != "" && n.number == o.number
 }
 
 var noBlanks = strings.NewReplacer(" ", "", "\u00a0", "", "-", "")

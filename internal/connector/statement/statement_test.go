@@ -102,6 +102,9 @@ func TestEveryFaultIsNamedWithItsPlace(t *testing.T) {
 		account(`,"transactions":[{"amount":1}]`): {"accounts[0].transactions[0].bankBookingDate: is missing"},
 		`{"bic":"X","accounts":[{"accountNumber":"1"},{"accountNumber":"2"},{"accountNumber":" 1"}],"name":[]}`: {
 			"accounts[2]: is the account of accounts[0]", "name: must be a text in UTF-8", "bic: must be a BIC of 8 or 11 characters"},
+		`{"accounts":[{"iban":"DE08700500000000001234","accountNumber":"1"},{"accountNumber":"1"}]}`: {"accounts[1]: is the account of accounts[0]"},
+		`{"accounts":[{"accountNumber":"1"},{"accountNumber":"1","accountCurrency":"USD"},{"iban":"DE08700500000000001234","accountNumber":"0 1"},{"iban":"DE89370400440532013000","accountNumber":"1"}]}`: {
+			"accounts[3]: is the account of accounts[0]"},
 		account(`,"transactions":[{"amount":1,"valueDate":"2026-01-01","amount":-1},{"AMOUNT":1,"valueDate":"2026-01-01"},{"\u0061mount":1,"amount":2,"valueDate":"2026-01-01"}]`): {
 			"accounts[0].transactions[0].amount: was given twice", "accounts[0].transactions[1].amount: is missing", "accounts[0].transactions[2].amount: was given twice"},
 		account(`,"accountName":"M` + "\xfc" + `ller","transactions":[{"amount":1,"valueDate":"2026-01-01","purpose":"M` + "\xfc" + `ller"}]`): {
@@ -137,6 +140,13 @@ func TestNothingIsGivenTwiceBehindManyMembers(t *testing.T) {
 		_, _, err := read(t, JSON{}, body)
 		require.EqualError(t, err, want)
 	}
+}
+
+// Two banks may have the same number.
+func TestOneNumberOfTwoIBANs(t *testing.T) {
+	s, _, err := read(t, JSON{}, `{"accounts":[{"iban":"DE08700500000000001234","accountNumber":"1"},{"iban":"DE89370400440532013000","accountNumber":"1"}]}`)
+	require.NoError(t, err)
+	require.Len(t, s.Accounts(), 2)
 }
 
 func TestFaultsAreBounded(t *testing.T) {
