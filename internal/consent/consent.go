@@ -137,7 +137,8 @@ func (s *Service) Provider(id string, sandbox bool) (bankfeed.Provider, error) {
 	return s.Banks.Provider(id, sandbox)
 }
 
-func (s *Service) now() time.Time { return s.Now().UTC() }
+// now is as exact as what is stored, so that events say the same times as readers.
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
 
 func (s *Service) scribe(tenant bankfeed.TenantID) bankfeed.Scribe {
 	return bankfeed.Scribe{Installation: s.Installation, Tenant: tenant, Build: s.Build, Node: s.Node}

@@ -1,8 +1,10 @@
 package consent_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,30 @@ import (
 	"github.com/bankfeed/bankfeed/internal/store"
 	"github.com/bankfeed/bankfeed/internal/store/storetest"
 )
+
+// Stored times have microseconds. An event that had more would say another time of
+// the same thing than the next event and every reader.
+func TestEventsSayTheTimesThatAreStored(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		w := newWorld(t, s)
+		w.advance(409)
+		fetched := regexp.MustCompile(`"fetched_at":"[^"]*"`)
+		l := w.link(w.linking(redirect))
+		require.Equal(t, w.state(l.Connection.ID).Connection.CreatedAt, l.Connection.CreatedAt.UTC())
+		require.Equal(t, w.session(l.Session.ID).CreatedAt, l.Session.CreatedAt.UTC())
+		w.confirm(l, "fine")
+		w.work()
+		for _, e := range w.events() {
+			if e.Type == bankfeed.EventBankCalled {
+				continue // told of once, by the connector's own clock
+			}
+			text, err := json.Marshal(e.Snapshot)
+			require.NoError(t, err)
+			text = fetched.ReplaceAll(text, nil) // balances were read at a time of that clock, which is stored as it is
+			require.NotRegexp(t, `T\d\d:\d\d:\d\d\.\d{7}`, string(text), e.Type)
+		}
+	})
+}
 
 func TestRedirectLinksAChannel(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, s *store.Store) {

@@ -119,7 +119,8 @@ func New(c Config) *Engine {
 	return &Engine{Config: c, incoming: make(chan struct{}, 4*c.ImportsAtOnce), importing: make(chan struct{}, c.ImportsAtOnce)}
 }
 
-func (e *Engine) now() time.Time { return e.Now().UTC() }
+// now is as exact as what is stored, so that events say the same times as readers.
+func (e *Engine) now() time.Time { return e.Now().UTC().Truncate(time.Microsecond) }
 
 func (e *Engine) scribe(tenant bankfeed.TenantID) bankfeed.Scribe {
 	return bankfeed.Scribe{Installation: e.Installation, Tenant: tenant, Build: e.Build, Node: e.Node}
