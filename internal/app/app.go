@@ -318,9 +318,6 @@ func (a *App) SandboxURL() string {
 // Access is the management of tenants, clients and users.
 func (a *App) Access() *access.Service { return a.access }
 
-// Node names this process in events and work.
-func (a *App) Node() string { return a.node }
-
 // openServer mounts what the node's roles ask for. Health and metrics are of
 // every node.
 func (a *App) openServer(context.Context) (err error) {
