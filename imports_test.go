@@ -97,7 +97,7 @@ var frugal = map[string][]string{
 }
 
 // light lists what the tests of the root package may use besides.
-var light = []string{"github.com/shopspring/decimal", "github.com/stretchr/testify", "github.com/google/go-cmp", "pgregory.net/rapid"}
+var light = []string{"github.com/shopspring/decimal", "github.com/stretchr/testify", "pgregory.net/rapid"}
 
 // refuse returns why package pkg must not import imp, or "". pkg is relative to the module; imp is as written in the source.
 func refuse(pkg, imp string) string {
