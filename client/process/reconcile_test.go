@@ -419,6 +419,52 @@ func TestScenarioThatHangs(t *testing.T) {
 	})
 }
 
+// away is a key management service that does not answer for some time.
+type away struct {
+	process.Sealer
+	until time.Time
+}
+
+func (a *away) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
+	if time.Now().Before(a.until) {
+		return nil, errors.New("the key management service does not answer")
+	}
+	return a.Sealer.Decrypt(ciphertext, associatedData)
+}
+
+// TestSealerIsAway: what opens tokens may be away for a while, at any moment of a
+// process. That ends none, unless it lasts.
+func TestSealerIsAway(t *testing.T) {
+	var sealer *away
+	change := func(o *process.Options) {
+		sealer = &away{Sealer: o.Sealer}
+		o.Sealer, o.ContinueWithin, o.Poll.GiveUp = sealer, time.Hour, time.Hour
+	}
+	for call, status := range map[string]process.Status{syncCall: process.SyncFailed, caseCall: process.Failed} {
+		for _, away := range []time.Duration{20 * time.Minute, 2 * time.Hour} {
+			each(t, change, func(w *world) {
+				w.callsBack("reports")
+				w.server.before = func(c callOf) *resp {
+					if kind(c.method, c.path) == call && c.n == 1 {
+						sealer.until = time.Now().Add(away)
+						if call == caseCall {
+							return says(503, "") // so that it is put down
+						}
+					}
+					return nil
+				}
+				p := w.ends(w.start("reports").ID, 3*time.Hour)
+				if away < time.Hour {
+					require.Equal(w, process.Done, p.Status, "%s: %+v", call, p.Reason)
+					return
+				}
+				require.Equal(w, status, p.Status, call)
+				require.Equal(w, process.CodeTokenLost, p.Reason.Code)
+			})
+		}
+	}
+}
+
 func TestTokenIsSealed(t *testing.T) {
 	each(t, nil, func(w *world) {
 		w.server.syncFor = time.Hour
@@ -438,7 +484,7 @@ func TestTokenIsSealed(t *testing.T) {
 		w.stop()
 		w.run(func(o *process.Options) { o.Sealer, err = process.NewSealer(make([]byte, 32)) })
 		require.NoError(w, err)
-		p = w.ends(p.ID, time.Hour)
+		p = w.ends(p.ID, time.Minute)
 		require.Equal(w, process.SyncFailed, p.Status)
 		require.Equal(w, process.CodeTokenLost, p.Reason.Code)
 	})

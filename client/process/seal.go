@@ -11,10 +11,16 @@ import (
 // Sealer encrypts access tokens at rest. Every AEAD of Tink is one, those that
 // keep their key in a key management service included. The associated data is
 // the id of the process, so a sealed token is of no use in another row.
+//
+// An error of Decrypt may pass, as that of a key management service that does not
+// answer: the process waits. ErrNoKey ends it at once.
 type Sealer interface {
 	Encrypt(plaintext, associatedData []byte) ([]byte, error)
 	Decrypt(ciphertext, associatedData []byte) ([]byte, error)
 }
+
+// ErrNoKey says that trying again does not help: what was sealed is lost.
+var ErrNoKey = errors.New("process: no key opens the sealed token")
 
 // NewSealer seals with AES-256-GCM under a key of 32 bytes. older are keys that
 // were used before: what they sealed can still be opened.
@@ -50,5 +56,5 @@ func (s keys) Decrypt(ciphertext, associatedData []byte) ([]byte, error) {
 			return plain, nil
 		}
 	}
-	return nil, errors.New("process: no key opens the sealed token")
+	return nil, ErrNoKey
 }

@@ -30,7 +30,7 @@ type Options struct {
 	Webhook *client.Webhook
 	// Token gives another access token for a process whose own was refused with
 	// 401. Nil, or an error: the process fails with TOKEN_EXPIRED, unless the
-	// error is ErrLater.
+	// error is ErrLater, or an answer that may pass such as 503 (client.Error).
 	Token func(ctx context.Context, p Process) (bankfeed.Secret, error)
 
 	Poll Polling

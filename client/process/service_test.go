@@ -1,6 +1,8 @@
 package process_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,6 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/bankfeed/bankfeed"
+	"github.com/bankfeed/bankfeed/client"
 	"github.com/bankfeed/bankfeed/client/process"
 )
 
@@ -325,7 +329,25 @@ func TestTokenExpires(t *testing.T) {
 		})
 	}
 	var asked atomic.Int32
-	change := func(o *process.Options) { o.Token = tokens(&asked, "token-3") }
+	change := func(o *process.Options) { // whoever gives tokens is overloaded for a while
+		o.Token = func(context.Context, process.Process) (bankfeed.Secret, error) {
+			if asked.Add(1) <= 5 {
+				return "", fmt.Errorf("a token: %w", &client.Error{Status: 503})
+			}
+			return "token-2", nil
+		}
+	}
+	for call := range map[string]bool{syncCall: true, statusCall: true, caseCall: true} {
+		each(t, change, func(w *world) {
+			asked.Store(0)
+			w.callsBack("reports")
+			w.server.tokens["token-2"] = true
+			w.server.before = expire(w, call)
+			p := w.ends(w.start("reports").ID, time.Hour)
+			require.Equal(w, process.Done, p.Status, "%s: %+v", call, p.Reason)
+		})
+	}
+	change = func(o *process.Options) { o.Token = tokens(&asked, "token-3") }
 	each(t, change, func(w *world) { // the new one is not taken either
 		asked.Store(0)
 		w.callsBack("reports")

@@ -90,8 +90,8 @@ type worker struct {
 // work goes on with a process as far as it can.
 func (s *Service) work(ctx context.Context, r Record) {
 	w := &worker{s: s, r: r}
-	err := w.open(ctx)
-	for more := err == nil; more && err == nil && ctx.Err() == nil; {
+	more, err := w.open(ctx)
+	for more && err == nil && ctx.Err() == nil {
 		more, err = w.step(ctx)
 	}
 	if ctx.Err() != nil && !w.r.Status.Ended() {
@@ -105,18 +105,30 @@ func (s *Service) work(ctx context.Context, r Record) {
 	}
 }
 
-// open decrypts the token.
-func (w *worker) open(ctx context.Context) error {
-	token, err := w.s.o.Sealer.Decrypt(w.r.Token, []byte(w.r.ID))
+// open decrypts the token. more is false if there is nothing to do with it now.
+func (w *worker) open(ctx context.Context) (more bool, err error) {
+	s := w.s
+	token, err := s.o.Sealer.Decrypt(w.r.Token, []byte(w.r.ID))
 	if err != nil {
-		w.s.o.Log.ErrorContext(ctx, "process: the stored token cannot be opened", "process", w.r.ID, "err", err)
-		return w.abort(ctx, Reason{Code: CodeTokenLost, Message: "the stored access token cannot be opened"})
+		s.o.Log.ErrorContext(ctx, "process: the stored token cannot be opened", "process", w.r.ID, "err", err)
+		since, most := w.r.CreatedAt, s.o.Poll.GiveUp
+		if w.r.Status == SyncSuccessful {
+			since, most = w.r.SucceededAt, s.o.ContinueWithin
+		}
+		if errors.Is(err, ErrNoKey) || s.now().Sub(since) >= most {
+			return false, w.abort(ctx, Reason{Code: CodeTokenLost, Message: "the stored access token cannot be opened"})
+		}
+		return false, w.save(ctx, func(r *Record) error {
+			r.release(s.now().Add(backoff(r.Failures)))
+			r.Failures++
+			return nil
+		})
 	}
 	w.token = bankfeed.Secret(token)
-	if _, ok := w.s.o.Scenarios[w.r.Scenario]; !ok {
-		return w.abort(ctx, Reason{Code: CodeNoScenario, Message: "the application does not know the scenario"})
+	if _, ok := s.o.Scenarios[w.r.Scenario]; !ok {
+		return false, w.abort(ctx, Reason{Code: CodeNoScenario, Message: "the application does not know the scenario"})
 	}
-	return nil
+	return true, nil
 }
 
 // step does what is next. An error means that nothing could be stored; what a
@@ -175,8 +187,9 @@ func (w *worker) call(ctx context.Context, do func(ctx context.Context, token ba
 		return end
 	}
 	token, tokenErr := w.s.o.Token(ctx, w.r.Process)
+	var refused *client.Error
 	switch {
-	case errors.Is(tokenErr, ErrLater):
+	case errors.Is(tokenErr, ErrLater), errors.As(tokenErr, &refused) && passing(tokenErr):
 		return ErrLater
 	case tokenErr != nil || token == "":
 		w.s.o.Log.WarnContext(ctx, "process: there is no new token", "process", w.r.ID, "err", tokenErr)
