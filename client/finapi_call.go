@@ -235,8 +235,8 @@ const maxRetryAfter = time.Hour
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	v := h.Get("Retry-After")
 	d := time.Duration(0)
-	if n, err := strconv.ParseInt(v, 10, 32); err == nil {
-		d = time.Duration(n) * time.Second
+	if n, err := strconv.ParseInt(v, 10, 32); err == nil || errors.Is(err, strconv.ErrRange) {
+		d = time.Duration(n) * time.Second // n is the largest if there are more digits
 	} else if at, err := http.ParseTime(v); err == nil {
 		d = at.Sub(now)
 	}

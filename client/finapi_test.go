@@ -134,6 +134,13 @@ func TestErrors(t *testing.T) {
 	require.ErrorAs(t, err, &got)
 	require.Equal(t, 302, got.Status, "a redirect is not followed")
 
+	for text, want := range map[string]time.Duration{"99999999999999999999": time.Hour, "-9": 0, "soon": 0, "Wed, 01 Jan 2200 00:00:00 GMT": time.Hour, "Wed, 01 Jan 2020 00:00:00 GMT": 0} {
+		a.status, a.header = 429, map[string]string{"Retry-After": text}
+		_, err = a.di().Status(t.Context(), "t", "1")
+		require.ErrorAs(t, err, &got)
+		require.Equal(t, want, got.RetryAfter, text)
+	}
+
 	a.status, a.header = 200, map[string]string{}
 	a.body = `{"status":`
 	_, err = a.di().Status(t.Context(), "t", "1")

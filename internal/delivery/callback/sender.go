@@ -168,8 +168,8 @@ func retryAfter(text string, now time.Time) time.Duration {
 	if text == "" {
 		return 0
 	}
-	if n, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(n)*time.Second, maxRetryAfter)
+	if n, err := strconv.ParseUint(text, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+		return min(time.Duration(n)*time.Second, maxRetryAfter) // n is the largest if there are more digits
 	}
 	at, err := http.ParseTime(text)
 	if err != nil {

@@ -144,7 +144,7 @@ func TestAnswers(t *testing.T) {
 		{429, now.Add(-time.Hour).Format(http.TimeFormat), CauseLimited, 0},
 		{429, "soon", CauseLimited, 0},
 		{429, "-5", CauseLimited, 0},
-		{429, "99999999999999999999", CauseLimited, 0},
+		{429, "99999999999999999999", CauseLimited, maxRetryAfter},
 		{503, "2000000000", CauseStatus, maxRetryAfter},
 		{503, now.AddDate(9, 0, 0).Format(http.TimeFormat), CauseStatus, maxRetryAfter},
 		{500, "", CauseStatus, 0},

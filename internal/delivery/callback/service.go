@@ -2,6 +2,7 @@ package callback
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"github.com/bankfeed/bankfeed"
@@ -123,6 +124,9 @@ func (s *Service) check(ctx context.Context, field string, t *Target) error {
 	}
 	if err := CheckHeaders(in("headers"), x.Headers); err != nil {
 		return err
+	}
+	if u, err := url.Parse(string(t.URL)); err == nil && u.User != nil && x.Headers.renamed("Authorization") {
+		return bankfeed.InvalidField(in("headers"), "names Authorization, which the user in the URL needs")
 	}
 	t.Origin = Origin(t.URL)
 	return s.URLs.CheckURL(ctx, in("url"), string(t.URL), !t.Sandbox)

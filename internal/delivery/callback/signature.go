@@ -142,6 +142,11 @@ func CheckHeaders(field string, h Headers) error {
 	return nil
 }
 
+// renamed reports whether one of the headers of Standard Webhooks is to have a name.
+func (h *Headers) renamed(to string) bool {
+	return strings.EqualFold(h.ID, to) || strings.EqualFold(h.Timestamp, to) || strings.EqualFold(h.Signature, to)
+}
+
 func checkHeaderName(field, name string) error {
 	switch {
 	case name == "" || len(name) > maxHeaderName || strings.ContainsFunc(name, func(r rune) bool { return !isTokenRune(r) }):

@@ -116,12 +116,12 @@ type Settings struct {
 // Status is what a client, or its receiver, made of a target.
 type Status string
 
-// Target statuses. What a target would have got while it is not active is kept
-// and listed as skipped, to be redriven.
+// Target statuses. What a subscription would have got while it is disabled is kept
+// and listed as skipped, to be redriven; the callbacks of requests wait.
 const (
 	Active   Status = "active"
 	Paused   Status = "paused"   // by its client: nothing is sent, everything waits
-	Disabled Status = "disabled" // by its client, or by an answer of 410: what comes is recorded as skipped
+	Disabled Status = "disabled" // by its client, or by an answer of 410: what comes to a subscription is recorded as skipped
 	Deleted  Status = "deleted"  // listed no more; its deliveries are, until retention removes them
 )
 
