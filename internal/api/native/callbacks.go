@@ -50,7 +50,7 @@ type CallbackRequest struct {
 // CallbackPatch changes a subscription. Members that are absent stay as they are.
 type CallbackPatch struct {
 	Name       *string          `json:"name,omitempty" maxLength:"200"`
-	URL        *string          `json:"url,omitempty" minLength:"1" maxLength:"2048" doc:"The whole of it, with what is shown as ***."`
+	URL        *string          `json:"url,omitempty" minLength:"1" maxLength:"2048" doc:"The whole of it, with what is shown as ***. As it is shown: it stays."`
 	Types      *[]string        `json:"types,omitempty" nullable:"false" maxItems:"100" doc:"An empty list: all."`
 	User       *string          `json:"user,omitempty" maxLength:"64" doc:"Empty: events of all users. Likewise connection and account."`
 	Connection *string          `json:"connection,omitempty" maxLength:"64"`
@@ -116,7 +116,7 @@ func (a *API) routeCallbacks() {
 	}{
 		{"pause", "Pause a callback", "Nothing is sent; everything waits.", callback.Paused, []callback.Status{callback.Active}},
 		{"resume", "Resume a callback", "What waits is sent.", callback.Active, []callback.Status{callback.Paused}},
-		{"disable", "Disable a callback", "What comes is recorded as skipped, and can be redriven.", callback.Disabled, []callback.Status{callback.Active, callback.Paused}},
+		{"disable", "Disable a callback", "What comes to a subscription is recorded as skipped, and can be redriven; the callbacks of requests wait.", callback.Disabled, []callback.Status{callback.Active, callback.Paused}},
 		{"enable", "Enable a callback", "Also one that its receiver disabled by an answer of 410. What was skipped stays so until it is redriven.", callback.Active, []callback.Status{callback.Disabled}},
 	} {
 		register(a, huma.Operation{
@@ -246,12 +246,16 @@ func callbackHeaders(in *CallbackHeaders, before map[string]bankfeed.Secret) cal
 		return callback.Headers{}
 	}
 	h := callback.Headers{ID: in.ID, Timestamp: in.Timestamp, Signature: in.Signature}
+	kept := map[string]bankfeed.Secret{}
+	for name, value := range before {
+		kept[http.CanonicalHeaderKey(name)] = value
+	}
 	for name, value := range in.Static {
 		if h.Static == nil {
 			h.Static = map[string]bankfeed.Secret{}
 		}
 		h.Static[name] = bankfeed.Secret(value)
-		if old, ok := before[name]; ok && value == hidden {
+		if old, ok := kept[http.CanonicalHeaderKey(name)]; ok && value == hidden {
 			h.Static[name] = old
 		}
 	}
@@ -330,7 +334,7 @@ func (a *API) changeCallback(ctx context.Context, c *call, in *struct {
 		if b.MaxRetries != nil {
 			s.Retries = b.MaxRetries
 		}
-		if b.URL != nil {
+		if b.URL != nil && *b.URL != shownURL(t.URL) {
 			t.URL = bankfeed.Secret(*b.URL)
 		}
 		if b.Types != nil {

@@ -144,6 +144,15 @@ func TestCallbackIsChangedAsAsked(t *testing.T) {
 	require.Equal(t, before.URL, f.list[0].URL)
 	require.Equal(t, []callback.Key{{Tenant: 1, ID: 4}}, f.told)
 
+	// What was shown may be sent back, with its stars and in any spelling.
+	var shown Callback
+	require.NoError(t, json.Unmarshal(h.do(request("GET", "/v1/callbacks/4", "live", "")).Body.Bytes(), &shown))
+	require.Contains(t, shown.URL, hidden)
+	w = h.do(request("PATCH", "/v1/callbacks/4", "live", `{"url":"`+shown.URL+`","headers":{"id":"X-Id","static":{"authorization":"***","X-New":"2"}}}`))
+	require.Equal(t, 200, w.Code, w.Body.String())
+	require.Equal(t, before.URL, f.list[0].URL)
+	require.Equal(t, map[string]bankfeed.Secret{"authorization": "Bearer " + secretText, "X-New": "2"}, f.list[0].Subscription.Headers.Static)
+
 	w = h.do(request("PATCH", "/v1/callbacks/4", "live", `{"url":"https://Other.example/x","types":[],"user":"","connection":"","account":"","max_retries":0}`))
 	require.Equal(t, 200, w.Code, w.Body.String())
 	got := f.list[0]
