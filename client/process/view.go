@@ -165,6 +165,11 @@ func (v view) follow(ctx context.Context, r *http.Request, out sse, after int64,
 		case <-changed:
 		case <-look.C:
 		case <-beat.C:
+			if only != "" {
+				if _, err := v.s.Get(ctx, only); errors.Is(err, ErrNotFound) {
+					return // it was deleted: nothing will change any more
+				}
+			}
 			if out.comment() != nil {
 				return
 			}

@@ -148,3 +148,29 @@ func TestView(t *testing.T) {
 	require.Equal(t, 404, foreign.Code)
 	require.Equal(t, foreign.Body, unknown.Body, "what is not allowed does not exist")
 }
+
+// TestViewOfADeletedProcess: its stream ends, instead of being quiet for ever.
+func TestViewOfADeletedProcess(t *testing.T) {
+	each(t, nil, func(w *world) {
+		w.server.syncFor = time.Hour
+		p := w.start("reports")
+		ctx, cancel := context.WithCancel(w.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			w.svc.View(nil).ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(ctx, http.MethodGet, "/events?process="+p.ID, nil))
+		}()
+		pass(5 * time.Minute)
+		select {
+		case <-ended:
+			require.Fail(w, "it ended before its process")
+		default:
+		}
+		require.NoError(w, w.svc.Delete(w.Context(), p.ID))
+		pass(time.Minute)
+		cancelled := time.AfterFunc(time.Second, cancel)
+		<-ended
+		require.True(w, cancelled.Stop(), "it was not over by itself")
+		cancel()
+	})
+}
