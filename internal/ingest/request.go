@@ -55,13 +55,15 @@ func (e *Engine) Request(ctx context.Context, o RequestOrder) (bankfeed.Request,
 	}
 	for _, c := range chosen {
 		m, err := e.member(ctx, c, o, now)
-		if errors.Is(err, bankfeed.ErrNotFound) && o.Connections == nil {
-			continue // removed meanwhile
-		}
-		if err != nil {
+		switch kind := bankfeed.ErrorKindOf(err); {
+		case err == nil:
+			r.Members = append(r.Members, m)
+		case kind != bankfeed.NotFound && kind != bankfeed.Conflict:
 			return bankfeed.Request{}, err
+		case o.Connections != nil:
+			return bankfeed.Request{}, bankfeed.ErrNotFound
+		default: // removed or closed since it was chosen
 		}
-		r.Members = append(r.Members, m)
 	}
 	id, err := e.Store.NextIDs(ctx, o.Tenant, bankfeed.KindRequest, 1)
 	if err != nil {

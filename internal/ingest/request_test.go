@@ -199,6 +199,36 @@ func TestARequestForTheUnknownStartsNothing(t *testing.T) {
 	require.Len(t, sessions, 1)
 }
 
+// closing is a store in which a connection is closed as soon as somebody has seen
+// it.
+type closing struct {
+	*store.Store
+	t    *testing.T
+	user bankfeed.UserID
+}
+
+func (s closing) Connections(ctx context.Context, tenant bankfeed.TenantID, user bankfeed.UserID) ([]bankfeed.Connection, error) {
+	all, err := s.Store.Connections(ctx, tenant, user)
+	require.NoError(s.t, err)
+	gone := all[len(all)-1].Clone()
+	gone.Status = bankfeed.ConnectionClosed
+	_, err = s.Apply(ctx, &bankfeed.Change{Tenant: tenant, User: s.user, Connection: &gone})
+	require.NoError(s.t, err)
+	return all, nil
+}
+
+func TestARequestDoesWithoutWhatIsClosedMeanwhile(t *testing.T) {
+	storetest.Each(t, func(t *testing.T, s *store.Store) {
+		h := newHub(t, s, newBank(ibanA))
+		h.sync(psu)
+		h.now = h.now.Add(2 * time.Hour)
+		h.engine.Store = closing{s, t, h.user.ID}
+		_, err := h.engine.Request(t.Context(), ingest.RequestOrder{Tenant: h.tenant, User: h.user.ID, Connections: []bankfeed.ConnectionID{h.conn}})
+		require.ErrorIs(t, err, bankfeed.ErrNotFound, "to whoever names it")
+		require.Empty(t, h.request(nil, "all").Members)
+	})
+}
+
 // Nobody tells a request of a session that ended between its opening and the
 // request's own commit.
 func TestARequestThatNobodyTold(t *testing.T) {
