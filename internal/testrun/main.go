@@ -8,6 +8,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,6 +31,10 @@ const (
 
 	// testTimeout bounds one package. The slowest start servers of their own.
 	testTimeout = "15m"
+
+	// plainSQLite leaves SQLite itself, which is C made into Go, without the race detector, as C would be: it took most
+	// of the time. The locks that it takes are those of Go, which the detector sees.
+	plainSQLite = "-gcflags=modernc.org/sqlite/lib=-race=false"
 )
 
 func main() {
@@ -47,13 +52,20 @@ func run(ctx context.Context, packages []string, w io.Writer) (err error) {
 		packages = []string{"./test", "./..."} // the longest first: it mostly waits, and the others use that time
 	}
 	began := time.Now()
-	found, err := findServices(ctx)
+	dir, err := memoryDir()
+	if err != nil {
+		return err
+	}
+	if dir != "" {
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	found, err := findServices(ctx, dir)
 	defer func() { err = errors.Join(err, found.stop()) }()
 	if err != nil {
 		return err
 	}
 	r := &report{w: w}
-	race := append([]string{"-race", "-skip=^TestBulk"}, packages...)
+	race := append([]string{"-race", plainSQLite, "-skip=^TestBulk"}, packages...)
 	if err := goTest(ctx, r, "tests under -race", found.env, race); err != nil {
 		return err
 	}
@@ -151,9 +163,18 @@ func (f *found) stop() error {
 }
 
 // findServices looks for the servers once and names them to all packages. A server that is missing is left for the tests to report.
-func findServices(ctx context.Context) (*found, error) {
+//
+// With a directory in memory all files of tests are there, and those of a PostgreSQL server of this run: what tests write is
+// thrown away, and making databases took longer than the tests.
+func findServices(ctx context.Context, memory string) (*found, error) {
+	if memory != "" {
+		goFiles := cmp.Or(os.Getenv("GOTMPDIR"), os.TempDir())
+		if err := errors.Join(os.Setenv("GOTMPDIR", goFiles), os.Setenv("TMPDIR", memory)); err != nil {
+			return &found{}, err
+		}
+	}
 	f := &found{env: os.Environ()}
-	pg, err := backing.Postgres(ctx)
+	pg, err := postgres(ctx, memory != "")
 	switch {
 	case errors.Is(err, backing.ErrNotFound):
 		f.lines = append(f.lines, oneLine(err.Error()))
@@ -186,6 +207,21 @@ func findServices(ctx context.Context) (*found, error) {
 	f.env = append(f.env, specEnv+"="+abs)
 	f.lines = append(f.lines, "test data of others: "+spec)
 	return f, nil
+}
+
+// postgres finds a server. One whose files are in memory is preferred, unless the environment names another.
+func postgres(ctx context.Context, inMemory bool) (*backing.PostgresServer, error) {
+	if inMemory && os.Getenv(backing.PostgresEnv) == "" {
+		p, err := backing.PrivatePostgres(ctx, backing.PostgresOptions{NoSync: true})
+		if err == nil {
+			p.Source += ", in memory"
+			return &p.PostgresServer, nil
+		}
+		if !errors.Is(err, backing.ErrNotFound) {
+			return nil, err
+		}
+	}
+	return backing.Postgres(ctx)
 }
 
 func (f *found) add(name, version, source string, env []string, stop func() error) {
