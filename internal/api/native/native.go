@@ -8,7 +8,9 @@ package native
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -120,7 +122,26 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problemOf(&bankfeed.Error{Kind: bankfeed.RateLimited, Text: "too many requests", RetryAfter: wait}).write(w)
 		return
 	}
+	if err := checkQuery(r.URL.RawQuery); err != nil {
+		a.problem(r.Context(), err).write(w)
+		return
+	}
 	a.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+}
+
+// checkQuery refuses what would be understood by half: huma reads the first of
+// several values, and leaves out what is malformed.
+func checkQuery(raw string) error {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return bankfeed.InvalidField("query", "is malformed")
+	}
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if len(query[name]) > 1 {
+			return bankfeed.InvalidField(cut("query."+name), "is given more than once; several values are parted by commas")
+		}
+	}
+	return nil
 }
 
 var methods = []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete}

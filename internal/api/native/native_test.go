@@ -273,6 +273,8 @@ func TestProblems(t *testing.T) {
 		{name: "any_address", method: "POST", target: "/v1/connections/101/sessions", token: "user11", body: "{}", headers: []string{"PSU-IP-Address: ::"}, status: 422},
 		{name: "multicast_address", method: "POST", target: "/v1/connections/101/sessions", token: "user11", body: "{}", headers: []string{"PSU-IP-Address: 224.0.0.1"}, status: 422},
 		{name: "query", method: "GET", target: "/v1/transactions?limit=" + secretText + "&from=2026-02-30&status=" + secretText + "&created_since=x", token: "user11", status: 422},
+		{name: "query_twice", method: "GET", target: "/v1/transactions?account=1&limit=1&account=2", token: "user11", status: 422},
+		{name: "query_malformed", method: "GET", target: "/v1/transactions?account=%zz", token: "user11", status: 422},
 		{name: "query_unknown", method: "GET", target: "/v1/transactions?acount=1", token: "user11", status: 422},
 		{name: "amount", method: "GET", target: "/v1/transactions?min_amount=1,5", token: "user11", status: 422},
 		{name: "list_cursor", method: "GET", target: "/v1/transactions?after=" + secretText, token: "user11", status: 422},
