@@ -104,7 +104,8 @@ func New(c Config) *Service {
 	return &Service{Config: c}
 }
 
-func (s *Service) now() time.Time { return s.Now().UTC() }
+// now is as exact as what is stored.
+func (s *Service) now() time.Time { return s.Now().UTC().Truncate(time.Microsecond) }
 
 func (s *Service) scribe(tenant bankfeed.TenantID) bankfeed.Scribe {
 	return bankfeed.Scribe{Installation: s.Installation, Tenant: tenant, Build: s.Build, Node: s.Node}

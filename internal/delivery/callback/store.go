@@ -222,5 +222,4 @@ const (
 	MaxSubscriptions = 100     // of a tenant and world
 	MaxReplay        = 100_000 // events in one replay
 	MaxCount         = 100_000
-	MaxPage          = 500
 )
