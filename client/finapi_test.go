@@ -230,9 +230,17 @@ func TestUsersAndWebForms(t *testing.T) {
 	f, err = forms.WebForm(t.Context(), "t", "f1")
 	require.NoError(t, err)
 	require.True(t, f.Ended())
-	_, err = forms.Update(t.Context(), "t", client.UpdateRequest{BankConnectionID: f.Payload.BankConnectionID})
+	a.body = `{"id":"k1","status":"WEB_FORM_REQUIRED","payload":{"webForm":{"id":"f2","url":"https://hub/widget/y","status":"NOT_YET_OPENED"}}}`
+	task, err := forms.Update(t.Context(), "t", client.UpdateRequest{BankConnectionID: f.Payload.BankConnectionID})
 	require.NoError(t, err)
 	require.JSONEq(t, `{"bankConnectionId":17}`, a.sent)
+	require.False(t, task.Ended(), "its user is needed")
+	require.Equal(t, "https://hub/widget/y", task.Payload.WebForm.URL)
+	a.body = `{"id":"k1","status":"COMPLETED_WITH_ERROR","payload":{"errorCode":"BANK_SERVER_REJECTION"}}`
+	task, err = forms.Task(t.Context(), "t", task.ID)
+	require.NoError(t, err)
+	require.True(t, task.Ended())
+	require.Equal(t, "BANK_SERVER_REJECTION", task.Payload.ErrorCode)
 }
 
 func TestSlowAnswerEndsWithItsContext(t *testing.T) {
