@@ -16,7 +16,7 @@ const (
 	tmpfs  = 0x01021994 // statfs(2), TMPFS_MAGIC
 	noExec = 0x8        // and ST_NOEXEC
 	// roomNeeded is several times what a whole run holds at its peak.
-	roomNeeded = 8 << 30
+	roomNeeded = 4 << 30
 )
 
 // memoryDir makes a directory in memory, or returns "" where there is no room for one, or no program may be run from it.
