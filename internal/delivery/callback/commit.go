@@ -52,6 +52,8 @@ func (l *lead) commit(now time.Time) (wake time.Time) {
 	switch {
 	case s.release != nil:
 		at = now
+	case l.order.on && len(s.changed) > 0: // what is behind one of them waits for this
+		at = s.last.Add(orderedEvery)
 	case s.rows || s.health || s.disable != "" || !s.recovered.IsZero() || len(s.notes) > 0:
 		at = s.last.Add(commitEvery)
 	case s.moved:

@@ -25,6 +25,9 @@ const (
 	// commitEvery is how often results are stored while deliveries flow: what a
 	// crash repeats.
 	commitEvery = 50 * time.Millisecond
+	// orderedEvery is the same where a connection catches up in order: the next of
+	// it is not due before the one in front of it is stored.
+	orderedEvery = 5 * time.Millisecond
 	// cursorEvery is how often a cursor alone is stored.
 	cursorEvery = 2 * time.Second
 	// parkAfter is how long an attempt may hold the cursor. Then its delivery

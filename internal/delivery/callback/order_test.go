@@ -56,6 +56,25 @@ func TestOrderedWaitsForItsConnectionOnly(t *testing.T) {
 	})
 }
 
+// What follows one that was delivered at last waits for no more than a commit each.
+func TestOrderedCatchesUpSwiftly(t *testing.T) {
+	inBubble(t, &callback.Settings{Ordered: true}, func(t *testing.T, w *world) {
+		l := w.lead()
+		w.answers(func(m callback.Message) (callback.Result, time.Duration) {
+			if m.Sequence == 1 && m.Attempt == 1 {
+				return broken, time.Millisecond
+			}
+			return ok, time.Millisecond
+		})
+		w.happen(200, 1)
+		pass(10 * time.Minute)
+		all := w.arrivals()
+		require.Len(t, all, 201)
+		require.Less(t, all[200].at.Sub(all[1].at), 2*time.Second)
+		stopped(t, l)
+	})
+}
+
 // What is given up lets the next go.
 func TestOrderedGoesOnAfterOneIsGivenUp(t *testing.T) {
 	one := 1
