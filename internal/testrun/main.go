@@ -65,9 +65,14 @@ func run(ctx context.Context, packages []string, w io.Writer) (err error) {
 		return err
 	}
 	r := &report{w: w}
-	race := append([]string{"-race", plainSQLite, "-skip=^TestBulk"}, packages...)
-	if err := goTest(ctx, r, "tests under -race", found.env, race); err != nil {
+	race := []string{"-race", plainSQLite, "-skip=^TestBulk"}
+	if err := goTest(ctx, r, "tests under -race", found.env, append(race, packages...)); err != nil {
 		return err
+	}
+	if len(r.died) > 0 {
+		if err := goTest(ctx, r, "again, what the race detector itself has ended", found.env, append(race, r.died...)); err != nil {
+			return err
+		}
 	}
 	bulk, err := bulkPackages(ctx, packages)
 	if err != nil {
@@ -108,7 +113,7 @@ func goTest(ctx context.Context, r *report, title string, env, args []string) er
 	if errRead != nil {
 		return errRead
 	}
-	if errWait != nil && r.failures == 0 {
+	if errWait != nil && r.failures == 0 && len(r.died) == 0 {
 		return fmt.Errorf("go test: %w", errWait)
 	}
 	return nil

@@ -34,6 +34,7 @@ type report struct {
 	packages map[string]*pkg
 	builds   map[string]string // output of the compiler by package
 	failures int               // packages that failed
+	died     []string          // packages that the race detector itself ended, each once: they are to run again
 	tests    int
 	notRun   []missing
 }
@@ -113,7 +114,12 @@ func (r *report) finish(e event, p *pkg) {
 	if e.Action == "skip" || (e.Action == "pass" && len(p.state) == 0) {
 		return // no tests in there, or none that this pass wants
 	}
-	line := fmt.Sprintf("%-4s %-40s %7.1fs %5d passed", map[string]string{"pass": "ok", "fail": "FAIL"}[e.Action], short(e.Package), e.Elapsed, count["pass"])
+	died := e.Action == "fail" && p.died() && !slices.Contains(r.died, e.Package)
+	word := map[string]string{"pass": "ok", "fail": "FAIL"}[e.Action]
+	if died {
+		word = "DIED"
+	}
+	line := fmt.Sprintf("%-4s %-40s %7.1fs %5d passed", word, short(e.Package), e.Elapsed, count["pass"])
 	for _, state := range []string{"fail", "skip"} {
 		if count[state] > 0 {
 			line += fmt.Sprintf(", %d %s", count[state], map[string]string{"fail": "failed", "skip": "skipped"}[state])
@@ -123,7 +129,11 @@ func (r *report) finish(e event, p *pkg) {
 	if e.Action != "fail" {
 		return
 	}
-	r.failures++
+	if died {
+		r.died = append(r.died, e.Package)
+	} else {
+		r.failures++
+	}
 	if e.FailedBuild != "" {
 		fmt.Fprint(r.w, indent(r.builds[e.FailedBuild]))
 	}
@@ -133,6 +143,17 @@ func (r *report) finish(e event, p *pkg) {
 			fmt.Fprint(r.w, indent(p.output[test]))
 		}
 	}
+}
+
+// died reports whether the race detector ended the process because of a fault of its own. It does so now and then in a test in
+// fake time: https://go.dev/issue/78156.
+func (p *pkg) died() bool {
+	for _, output := range p.output {
+		if strings.Contains(output, "ThreadSanitizer: CHECK failed") {
+			return true
+		}
+	}
+	return false
 }
 
 // summary prints what did not run and the result, and returns an error if the whole is no success.

@@ -66,6 +66,21 @@ func TestReportListsWhatDidNotRun(t *testing.T) {
 	require.ErrorContains(t, err, "2 tests did not run")
 }
 
+func TestWhatTheRaceDetectorEndsRunsAgainOnce(t *testing.T) {
+	var text strings.Builder
+	r := &report{w: &text}
+	ends := `{"Action":"output","Package":"` + module + `/x","Test":"TestX","Output":"ThreadSanitizer: CHECK failed: tsan_rtl.cpp:346\n"}
+{"Action":"fail","Package":"` + module + `/x","Elapsed":1}
+`
+	require.NoError(t, r.read(strings.NewReader(ends)))
+	require.Equal(t, []string{module + "/x"}, r.died)
+	require.Zero(t, r.failures)
+	require.Contains(t, text.String(), "DIED x")
+	require.NoError(t, r.read(strings.NewReader(ends)))
+	require.Len(t, r.died, 1)
+	require.Equal(t, 1, r.failures, "twice is no accident")
+}
+
 func TestNoTestAtAllIsNoSuccess(t *testing.T) {
 	_, err := runModule(t, false, map[string]string{"x.go": "package x\n"})
 	require.EqualError(t, err, "no test ran")
