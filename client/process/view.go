@@ -75,7 +75,7 @@ func (v view) one(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(text)
+	_, _ = w.Write(text) // if nobody is there to read it, nobody is told
 }
 
 func (v view) events(w http.ResponseWriter, r *http.Request) {

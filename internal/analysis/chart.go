@@ -25,6 +25,8 @@ const (
 	bottom      = 34
 )
 
+// pixels is an amount as it is drawn, the only float that is made of one: the
+// figures beside a chart are decimals, and none is computed from it.
 func pixels(a bankfeed.Amount) float64 {
 	d, err := decimal.NewFromString(a.String())
 	if err != nil {
